@@ -1,0 +1,91 @@
+# Two commands matter: `make solve` and `make test`. Both set up .venv first, and both work on a fresh checkout
+# with Python 3.11 or later and nothing else. `make help` lists the rest.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PINNED := $(PIP) install --constraint constraints.txt
+EXAMPLE_TOPOLOGY := hgx-h200
+EXAMPLE_WORKLOAD := llama3-70b-serving
+OUT := out/$(EXAMPLE_WORKLOAD)
+PYTEST_ARGS :=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help venv dev solve test lint types contracts pytest format coverage bench docs schemas system-deps clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# A stamp per kind of installation, so that a repeated call starts at once.
+
+venv: $(VENV)/.installed ## create .venv with the pinned dependencies
+
+dev: $(VENV)/.installed-dev ## the same, with the tools that check the code
+
+$(VENV)/.created:
+	@python=$$(sh tools/find-python.sh) && echo "creating $(VENV) with $$python" && $$python -m venv $(VENV)
+	@touch $@
+
+# hatchling and editables build the editable install; taking them from the pinned list keeps the build repeatable.
+$(VENV)/.build-tools: $(VENV)/.created constraints.txt
+	@echo "installing the pinned build tools"
+	@$(PINNED) hatchling editables
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.build-tools pyproject.toml
+	@echo "installing planner and its pinned dependencies (a minute or two the first time)"
+	@$(PINNED) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "installing the pinned development tools"
+	@$(PINNED) --no-build-isolation --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "installing the pinned documentation tools"
+	@$(PINNED) --no-build-isolation --editable ".[docs]"
+	@touch $@
+
+solve: $(VENV)/.installed ## place the example workload on the example machine, into out/
+	$(BIN)/planner solve $(EXAMPLE_TOPOLOGY) $(EXAMPLE_WORKLOAD) -o $(OUT) --force
+
+test: lint types contracts pytest ## lint, types, import contracts and all tests
+
+lint: $(VENV)/.installed-dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev ## mypy, strict
+	$(BIN)/mypy
+
+contracts: $(VENV)/.installed-dev ## which room may import which
+	$(BIN)/lint-imports --no-logo
+
+pytest: $(VENV)/.installed-dev ## all tests; PYTEST_ARGS="-k link" selects
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+format: $(VENV)/.installed-dev ## rewrite the code in the agreed format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: $(VENV)/.installed-dev ## all tests, with the lines and branches that none reached
+	$(BIN)/python -m pytest --cov $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-dev ## run the shipped studies
+	$(BIN)/python -m benchmarks.studies
+
+docs: $(VENV)/.installed-docs ## HTML documentation into docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+schemas: $(VENV)/.installed ## regenerate schemas/*.json from the document models
+	$(BIN)/python -m planner.study.schemas schemas/
+
+system-deps: ## programs that only some tests use (Debian)
+	@sh tools/system-deps.sh
+
+clean: ## remove everything that make created
+	rm -rf $(VENV) out dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

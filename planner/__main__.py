@@ -1,0 +1,5 @@
+"""Run as ``python -m planner``."""
+
+from planner.cli import main
+
+main()

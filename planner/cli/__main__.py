@@ -1,0 +1,5 @@
+"""Run as ``python -m planner.cli``."""
+
+from planner.cli import main
+
+main()

@@ -1,0 +1,90 @@
+"""``planner topology list`` and ``planner topology show``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from planner import units
+from planner.cli.group import PlannerGroup, common_options, wants_json
+from planner.cli.output import print_json
+from planner.errors import OutputExistsError
+from planner.report import topology_svg, topology_text
+from planner.schema import presets, write_text_atomic
+from planner.topology import Topology, load_topology
+
+
+@click.group("topology", cls=PlannerGroup)
+def topology_group() -> None:
+    """List and show machines and clusters."""
+
+
+@topology_group.command("list")
+@common_options
+@click.pass_context
+def list_command(ctx: click.Context) -> None:
+    """List the shipped machines and clusters.
+
+    \b
+    planner topology list
+    """
+    shipped = [load_topology(name) for name in presets.names("topologies")]
+    if wants_json(ctx):
+        print_json({"topologies": [_facts(topology) for topology in shipped]})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "nodes", "GPUs", "host", "widest GPU link")
+    for topology in shipped:
+        facts = _facts(topology)
+        rate = facts["gpu_rate"]
+        shown = units.show(float(str(rate)), "bytes/s") if rate else "-"
+        table.add_row(str(facts["name"]), str(facts["nodes"]), str(facts["gpus"]), str(facts["arch"]), shown)
+    Console(highlight=False).print(table)
+
+
+def _facts(topology: Topology) -> dict[str, object]:
+    devices: dict[str, int] = {}
+    for node in topology.nodes:
+        for gpu in node.machine.gpus:
+            devices[gpu.device] = devices.get(gpu.device, 0) + 1
+    levels = topology.hierarchy.levels if topology.gpus else ()
+    rate = levels[0].rate if levels and levels[0].rate < float("inf") else None
+    return {
+        "name": topology.name,
+        "description": topology.document.description,
+        "nodes": len(topology.nodes),
+        "gpus": ", ".join(f"{count} x {name}" for name, count in devices.items()) or "none",
+        "arch": ", ".join(dict.fromkeys(d.arch for machine in topology.machine_types for d in machine.numa)),
+        "gpu_rate": rate,
+    }
+
+
+@topology_group.command("show")
+@click.argument("topology")
+@click.option("--format", "form", type=click.Choice(["text", "svg"]), default="text", show_default=True, help="Form of the picture.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write instead of standard output.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@common_options
+@click.pass_context
+def show_command(ctx: click.Context, topology: str, form: str, output: Path | None, force: bool) -> None:
+    """Draw TOPOLOGY, a file or the name of a preset.
+
+    \b
+    planner topology show dgx-h100
+    planner topology show my-cluster.yaml --format svg -o cluster.svg
+    """
+    machine = load_topology(topology)
+    if wants_json(ctx):
+        print_json(_facts(machine))
+        return
+    picture = topology_svg(machine) if form == "svg" else topology_text(machine)
+    if output is None:
+        click.echo(picture)
+        return
+    if output.exists() and not force:
+        raise OutputExistsError(output)
+    write_text_atomic(output, picture)
+    click.echo(str(output))

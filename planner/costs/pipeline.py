@@ -1,0 +1,106 @@
+"""From stage costs and a layer split to the time and memory of a step."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.costs.training import StageCosts
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+def split_kinds(layers: IntArray, first_dense: int) -> tuple[IntArray, IntArray]:
+    """Return the dense and the expert layers of every stage; the first ``first_dense`` layers are dense.
+
+    Parameters
+    ----------
+    layers : ndarray, shape (stages,)
+        Layers of each stage, in order.
+    """
+    ends = np.cumsum(layers)
+    dense = np.clip(first_dense - (ends - layers), 0, layers)
+    return dense, layers - dense
+
+
+def in_flight(stages: int, virtual: int, num_micro_batches: int) -> FloatArray:
+    """Return how many stage-fulls of activations each stage holds at its peak, shape (stages,).
+
+    1F1B: stage ``s`` of ``p`` holds ``p - s`` micro-batches. Interleaved with ``v`` chunks:
+    ``2 (p - s - 1) + (v - 1) p + 1`` chunks of ``1 / v`` stage each [1]_. Never more than there are.
+
+    References
+    ----------
+    .. [1] D. Narayanan et al., "Efficient Large-Scale Language Model Training on GPU Clusters Using
+       Megatron-LM", SC 2021, section 2.2.
+    """
+    place = np.arange(stages, dtype=float)
+    if virtual == 1:
+        return np.minimum(stages - place, num_micro_batches)
+    chunks = 2 * (stages - place - 1) + (virtual - 1) * stages + 1
+    return np.minimum(chunks, num_micro_batches * virtual) / virtual
+
+
+def stage_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) -> FloatArray:
+    """Return the time of every stage for one micro-batch, s, shape (stages,)."""
+    times = costs.dense[row] * dense + costs.moe[row] * moe + costs.hop[row]
+    times[0] += costs.first[row]
+    times[-1] += costs.last[row]
+    return np.asarray(times)
+
+
+def sync_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) -> FloatArray:
+    """Return the gradient synchronisation of every stage, s."""
+    times = costs.sync_alpha[row] + costs.sync_dense[row] * dense + costs.sync_moe[row] * moe
+    times[0] += costs.sync_first[row]
+    times[-1] += costs.sync_last[row]
+    return np.asarray(times)
+
+
+def update_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) -> FloatArray:
+    """Return the optimizer time of every stage, s."""
+    times = costs.update_dense[row] * dense + costs.update_moe[row] * moe
+    times[0] += costs.update_first[row]
+    times[-1] += costs.update_last[row]
+    return np.asarray(times, dtype=float)
+
+
+def tail_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) -> FloatArray:
+    """Return what follows the last micro-batch on every stage, s: exposed synchronisation and update.
+
+    A share ``overlap`` of the synchronisation hides behind the backward pass of one micro-batch.
+    """
+    window = costs.backward_share[row] * stage_times(costs, row, dense, moe)
+    sync = sync_times(costs, row, dense, moe)
+    exposed = np.maximum((1.0 - costs.overlap) * sync, sync - window)
+    return np.asarray(exposed + update_times(costs, row, dense, moe))
+
+
+def step_time(costs: StageCosts, row: int, virtual: int, dense: IntArray, moe: IntArray) -> float:
+    r"""Return the time of an optimizer step, s.
+
+    The pipeline drains its slowest stage: :math:`m T_{max} + (\sum_s T_s - T_{max}) / v` for
+    :math:`m` micro-batches and :math:`v` chunks per stage (Narayanan et al., SC 2021, section 2.2, for
+    uneven stages), then the longest tail.
+    """
+    times = stage_times(costs, row, dense, moe)
+    slowest = float(times.max())
+    pipeline = costs.num_micro_batches[row] * slowest + (float(times.sum()) - slowest) / virtual
+    return float(pipeline + tail_times(costs, row, dense, moe).max())
+
+
+def stage_memory(
+    costs: StageCosts, row: int, dense: IntArray, moe: IntArray, flight: FloatArray
+) -> dict[str, FloatArray]:
+    """Return the bytes per device of every stage, by part, each of shape (stages,)."""
+    count = len(dense)
+    static = costs.static_dense[row] * dense + costs.static_moe[row] * moe
+    static[0] += costs.static_first[row]
+    static[-1] += costs.static_last[row]
+    return {
+        "parameters and optimizer": np.asarray(static, dtype=float),
+        "activations": np.asarray((costs.kept_dense[row] * dense + costs.kept_moe[row] * moe) * flight),
+        "working": np.full(count, float(costs.peak_working[row])),
+        "context and buffers": np.full(count, float(costs.static_base[row])),
+    }

@@ -1,0 +1,130 @@
+"""Which nodes a pod may run on, and which taints it bears with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from planner.deploy.errors import DeployError
+from planner.deploy.names import dns_label, is_label_value, natural_key
+from planner.deploy.shares import host_name
+from planner.deploy.target import Target
+from planner.topology.cluster import Node
+
+Json = dict[str, Any]
+HOSTNAME = "kubernetes.io/hostname"
+ARCH = "kubernetes.io/arch"
+GPU_RESOURCES = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
+"""Extended resource of the device plugin of each vendor."""
+_ARCHITECTURES = {
+    "amd64": "amd64",
+    "x86_64": "amd64",
+    "x86-64": "amd64",
+    "x86": "amd64",
+    "arm64": "arm64",
+    "aarch64": "arm64",
+    "riscv64": "riscv64",
+    "rv64": "riscv64",
+    "rv64gc": "riscv64",
+    "rv64gcv": "riscv64",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+    "loongarch64": "loong64",
+}
+"""Value of ``kubernetes.io/arch`` (Go's GOARCH) by the names that machines use for their architecture."""
+
+
+def kubernetes_arch(arch: str) -> str:
+    """Return the value of ``kubernetes.io/arch`` for an architecture.
+
+    Raises
+    ------
+    DeployError
+        If no release of Kubernetes runs on it.
+    """
+    found = _ARCHITECTURES.get(arch.strip().lower())
+    if found is None:
+        raise DeployError(
+            f"architecture {arch!r} is none that Kubernetes nodes have: {', '.join(_ARCHITECTURES)}"
+        )
+    return found
+
+
+def gpu_resource(vendor: str, mig: str | None) -> str:
+    """Return the extended resource of a GPU, or of a MIG slice under the mixed strategy of the device plugin.
+
+    Raises
+    ------
+    DeployError
+        If no device plugin is known for the vendor.
+    """
+    if vendor not in GPU_RESOURCES:
+        raise DeployError(
+            f"no device plugin is known for GPUs of {vendor!r}; known: {', '.join(GPU_RESOURCES)}"
+        )
+    return GPU_RESOURCES[vendor] if mig is None else f"nvidia.com/mig-{mig.replace('+', '.')}"
+
+
+def gpu_tolerations(vendor: str) -> list[Json]:
+    """Return the tolerations of the taint that keeps other pods away from GPU nodes."""
+    return [{"key": GPU_RESOURCES[vendor], "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def node_affinity(nodes: Sequence[Node], archs: Sequence[str], target: Target) -> Json:
+    """Return the required affinity to some nodes: by host name, or by machine type where they are many."""
+    arch = _in(ARCH, sorted({kubernetes_arch(name) for name in archs}))
+    if uses_hostnames(nodes, target):
+        hosts = [host_name(node) for node in sorted(nodes, key=lambda node: natural_key(node.name))]
+        terms = [{"matchExpressions": [arch, _in(HOSTNAME, list(dict.fromkeys(hosts)))]}]
+    else:
+        terms = [
+            {"matchExpressions": [arch, *(_in(key, [value]) for key, value in sorted(labels.items()))]}
+            for _, labels in sorted(machine_labels(nodes, target).items())
+        ]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+def uses_hostnames(nodes: Sequence[Node], target: Target) -> bool:
+    """Return whether a pod's nodes are listed by name rather than picked by labels."""
+    return len(nodes) <= target.most_hostnames
+
+
+def machine_labels(nodes: Sequence[Node], target: Target) -> dict[str, Mapping[str, str]]:
+    """Return the labels that pick the nodes of each machine type.
+
+    Those that the target states; else those that all these nodes bear in the topology; else a label of the
+    planner's own, which somebody has to put on the nodes.
+    """
+    chosen: dict[str, Mapping[str, str]] = {}
+    for name in sorted({node.machine.name for node in nodes}):
+        labels = [node.labels for node in nodes if node.machine.name == name]
+        common = {
+            key: value
+            for key, value in labels[0].items()
+            if key != HOSTNAME and is_label_value(value) and all(other.get(key) == value for other in labels)
+        }
+        chosen[name] = target.machine_labels.get(name) or common or {target.key("machine"): dns_label(name)}
+    return chosen
+
+
+def apart(labels: Mapping[str, str]) -> Json:
+    """Return the anti-affinity that keeps two pods with the same labels off one node."""
+    term = {"labelSelector": {"matchLabels": dict(labels)}, "topologyKey": HOSTNAME}
+    return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+def evenly(labels: Mapping[str, str]) -> list[Json]:
+    """Return the spread that puts equally many pods with the same labels on every allowed node."""
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": HOSTNAME,
+            "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": dict(labels)},
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+    ]
+
+
+def _in(key: str, values: Sequence[str]) -> Json:
+    return {"key": key, "operator": "In", "values": list(values)}

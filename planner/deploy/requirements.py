@@ -1,0 +1,124 @@
+"""What a cluster must have before the files of a plan can run on it, as a document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from planner import __version__
+from planner.deploy.affinity import machine_labels, uses_hostnames
+from planner.deploy.context import Context
+from planner.deploy.shares import rdma_ports, socket_ports
+from planner.deploy.target import PLACEHOLDER
+from planner.deploy.validate import pod_templates
+from planner.placement.plan import JobPlan, ServingPlan, TrainingPlan
+from planner.topology.cluster import Node
+
+Json = Mapping[str, Any]
+_KINDS = {
+    "LeaderWorkerSet": {
+        "crd": "leaderworkersets.leaderworkerset.x-k8s.io",
+        "version": "v1",
+        "project": "LeaderWorkerSet 0.6 or later",
+    },
+    "JobSet": {"crd": "jobsets.jobset.x-k8s.io", "version": "v1alpha2", "project": "JobSet 0.8 or later"},
+}
+KUBELET = {
+    "cpuManagerPolicy": "static",
+    "memoryManagerPolicy": "Static",
+    "topologyManagerPolicy": "single-numa-node",
+    "topologyManagerScope": "container",
+}
+SPANNING = "best-effort"
+"""Topology Manager policy of nodes whose pods take GPUs of several NUMA domains."""
+
+
+def requirements(context: Context, objects: Sequence[Json]) -> str:
+    """Return the prerequisites as JSON text."""
+    templates = [template for item in objects for template in pod_templates(item)]
+    images = {container["image"] for template in templates for container in template["spec"]["containers"]}
+    found = {
+        "plan": {"name": context.plan.name, "digest": context.digest, "planner": __version__},
+        "kubernetes": context.target.version,
+        "namespace": context.target.namespace,
+        "kinds": [_KINDS[kind] for kind in sorted({item["kind"] for item in objects}) if kind in _KINDS],
+        "images": sorted(images),
+        "images to replace": sorted(image for image in images if image.startswith(PLACEHOLDER)),
+        "volume claims": sorted(set(_claims(templates))),
+        "resources": sorted(set(_resources(templates))),
+        "nodes": _nodes(context, templates),
+        "notes": sorted(set(_notes(context))),
+    }
+    return json.dumps(found, indent=2, sort_keys=False, ensure_ascii=False) + "\n"
+
+
+def _claims(templates: Sequence[Json]) -> Iterator[str]:
+    for template in templates:
+        for volume in template["spec"].get("volumes", []):
+            if "persistentVolumeClaim" in volume:
+                yield volume["persistentVolumeClaim"]["claimName"]
+
+
+def _resources(templates: Sequence[Json]) -> Iterator[str]:
+    for template in templates:
+        for container in template["spec"]["containers"]:
+            yield from (name for name in container["resources"]["limits"] if "/" in name)
+
+
+def job_nodes(context: Context, job: JobPlan) -> list[Node]:
+    """Return the nodes of a job's GPU processes, in order of first use."""
+    gpus = job.ranks() if isinstance(job, TrainingPlan) else job.gpus()
+    names = dict.fromkeys(gpu.partition("/")[0] for gpu in gpus)
+    return [context.topology.node_of[name] for name in names if name in context.topology.node_of]
+
+
+def _nodes(context: Context, templates: Sequence[Json]) -> Json:
+    spans = any(
+        len(share.numas) > 1
+        for job in context.plan.jobs
+        for gpus in (
+            [job.ranks()] if isinstance(job, TrainingPlan) else [replica.gpus() for replica in job.replicas]
+        )
+        for share in context.reader(job).shares(gpus)
+    )
+    labels: dict[str, Mapping[str, str]] = {}
+    for job in context.plan.jobs:
+        nodes = job_nodes(context, job)
+        if nodes and not uses_hostnames(nodes, context.target):
+            labels |= {
+                machine: dict(found) for machine, found in machine_labels(nodes, context.target).items()
+            }
+    kubelet = {**KUBELET, **({"topologyManagerPolicy": SPANNING} if spans else {})}
+    return {"kubelet": kubelet, "labels by machine type": labels}
+
+
+def _notes(context: Context) -> Iterator[str]:
+    target = context.target
+    yield (
+        "The device plugin chooses which GPUs a pod gets; the plan's own choice inside a node is a wish, "
+        "except where a pod takes all GPUs of its node."
+    )
+    if target.sizing.threads_per_core == 1:
+        yield "One CPU is asked for per planned core; set threads_per_core where nodes run two threads each."
+    for job in context.plan.jobs:
+        ports = {
+            port
+            for gpus in (
+                [job.ranks()]
+                if isinstance(job, TrainingPlan)
+                else [replica.gpus() for replica in job.replicas]
+            )
+            for share in context.reader(job).shares(gpus)
+            for port in share.nics(target.nic_names)
+        }
+        unknown = sorted(ports - set(rdma_ports(sorted(ports))) - set(socket_ports(sorted(ports))))
+        if unknown:
+            yield (
+                f"The ports {', '.join(unknown[:8])} are named like no device of an operating system, so "
+                "NCCL chooses by itself; give their names in nic_names."
+            )
+        if rdma_ports(sorted(ports)) and target.rdma_resource is None:
+            yield "Pods get no RDMA device; name the extended resource of its device plugin in rdma_resource."
+        if isinstance(job, ServingPlan) and any(replica.stages for replica in job.replicas):
+            yield "Images of stages hold numactl and read PLANNER_WORKERS, PLANNER_PREFETCH, PLANNER_PORT."

@@ -1,0 +1,86 @@
+"""Host side of a placement: which cores and which network port belong to the process of each GPU."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from planner.placement.plan import Binding, CpuPlacement, Replica
+from planner.topology import MachineType, NumaDomain
+from planner.topology.router import nearest_port
+
+
+def core_numbers(machine: MachineType, numa: str) -> list[int]:
+    """Return the operating-system numbers of the cores of a NUMA domain, counted up where not listed."""
+    first = 0
+    for domain in machine.numa:
+        if domain.name == numa:
+            return _listed(domain) if domain.core_list else list(range(first, first + domain.cores))
+        first += domain.cores
+    raise KeyError(numa)
+
+
+def _listed(domain: NumaDomain) -> list[int]:
+    numbers: list[int] = []
+    for part in (domain.core_list or "").split(","):
+        low, _, high = part.partition("-")
+        numbers.extend(range(int(low), int(high or low) + 1))
+    return numbers
+
+
+def as_core_list(numbers: Iterable[int]) -> str:
+    """Return core numbers in the kernel's list format, such as ``0-7,16-23``."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
+
+
+def gpu_bindings(machine: MachineType, cores_per_gpu: int | None = None) -> list[Binding]:
+    """Return, for every GPU of a machine, its NUMA domain, cores and nearest network port.
+
+    Parameters
+    ----------
+    cores_per_gpu
+        Cores kept for each GPU; all cores of its domain shared out evenly when ``None``.
+    """
+    by_numa: dict[str, list[str]] = defaultdict(list)
+    for gpu in machine.gpus:
+        by_numa[gpu.numa].append(gpu.name)
+    found = []
+    for gpu in machine.gpus:
+        numbers, mates = core_numbers(machine, gpu.numa), by_numa[gpu.numa]
+        share = max(1, len(numbers) // len(mates)) if cores_per_gpu is None else cores_per_gpu
+        start = mates.index(gpu.name) * share
+        own = numbers[start : start + share] or numbers[-1:]
+        found.append(
+            Binding(gpu=gpu.name, numa=gpu.numa, cores=as_core_list(own), nic=nearest_port(machine, gpu.name))
+        )
+    return found
+
+
+def with_core_lists(replicas: list[Replica], machines: dict[str, MachineType], cores_per_gpu: int) -> list[Replica]:
+    """Return replicas whose CPU stages have been given core numbers, after those kept for the GPUs.
+
+    Parameters
+    ----------
+    machines
+        Machine type of every node.
+    """
+    used: dict[tuple[str, str], int] = {}
+    placed = []
+    for replica in replicas:
+        machine = machines[replica.node]
+        stages: list[CpuPlacement] = []
+        for stage in replica.stages:
+            key = (replica.node, stage.numa)
+            kept = cores_per_gpu * sum(gpu.numa == stage.numa for gpu in machine.gpus)
+            start = used.get(key, kept)
+            numbers = core_numbers(machine, stage.numa)[start : start + stage.cores]
+            used[key] = start + stage.cores
+            stages.append(stage.model_copy(update={"core_list": as_core_list(numbers)}))
+        placed.append(replica.model_copy(update={"stages": stages}))
+    return placed

@@ -1,0 +1,73 @@
+"""The judge: every rule of the problem and the objective, recomputed from the plan alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from planner.placement.plan import JobPlan, Plan, ServingPlan, TrainingPlan
+from planner.placement.problem import Problem, ServingProblem, TrainingProblem
+from planner.placement.serving import judge_serving, serving_outcome_problems, serving_problems
+from planner.placement.training import judge_training, training_memory_problems, training_problems
+
+Problems = dict[str, Problem]
+
+
+def objective(problem: Problem, plan: JobPlan) -> float:
+    """Return the objective of one job's plan, recomputed: step time, p99 latency, s, or number of GPUs.
+
+    Raises
+    ------
+    KeyError
+        If the plan names a GPU that the problem lacks.
+    TypeError
+        If problem and plan are of different kinds.
+    """
+    if isinstance(problem, TrainingProblem) and isinstance(plan, TrainingPlan):
+        return judge_training(problem, plan.strategy, plan.layers, plan.ranks()).step_time
+    if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
+        if problem.job.objective == "gpus":
+            return float(len(plan.gpus()))
+        return judge_serving(problem, plan.strategy, plan.replicas).latency_p99
+    raise TypeError(f"a {type(problem).__name__} cannot judge a {plan.kind} plan")
+
+
+def check_job(problem: Problem, plan: JobPlan) -> list[str]:
+    """Return every rule that one job's plan breaks, as sentences; empty when it is legal."""
+    if isinstance(problem, TrainingProblem) and isinstance(plan, TrainingPlan):
+        found = list(training_problems(problem, plan))
+        if found:
+            return found
+        outcome = judge_training(problem, plan.strategy, plan.layers, plan.ranks())
+        return list(training_memory_problems(problem, plan, outcome))
+    if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
+        found = list(serving_problems(problem, plan))
+        if found:
+            return found
+        served = judge_serving(problem, plan.strategy, plan.replicas)
+        return list(serving_outcome_problems(problem, plan, served))
+    return [f"{plan.name}: a {plan.kind} plan for another kind of job"]
+
+
+def check(problems: Problems, plan: Plan) -> list[str]:
+    """Return every rule that a plan breaks, over all of its jobs.
+
+    Parameters
+    ----------
+    problems
+        The problem of each job by name.
+    """
+    found: list[str] = []
+    if sorted(problems) != sorted(job.name for job in plan.jobs):
+        found.append(f"the plan places {[job.name for job in plan.jobs]}, the workload has {list(problems)}")
+        return found
+    for job in plan.jobs:
+        found.extend(check_job(problems[job.name], job))
+    used = Counter(gpu for job in plan.jobs for gpu in (job.ranks() if isinstance(job, TrainingPlan) else job.gpus()))
+    found.extend(f"GPU {gpu} is used by {count} ranks" for gpu, count in used.items() if count > 1)
+    if plan.bound > plan.objective.value * (1 + 1e-9):
+        found.append(f"the bound {plan.bound:.6g} exceeds the objective {plan.objective.value:.6g}")
+    if len(plan.jobs) == 1 and not found:
+        value = objective(problems[plan.jobs[0].name], plan.jobs[0])
+        if abs(value - plan.objective.value) > 1e-6 * max(value, 1e-12):
+            found.append(f"objective {plan.objective.value:.6g} stated, the judge finds {value:.6g}")
+    return found

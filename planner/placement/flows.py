@@ -1,0 +1,164 @@
+"""Bytes that a training plan puts on the links of the machine in one step, as flows between GPUs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.costs.training import ACTIVATION_BYTES
+from planner.placement.groups import mesh_of
+from planner.placement.plan import LinkLoad, ServingPlan, Strategy, TrainingPlan
+from planner.placement.problem import ServingProblem, TrainingProblem, gpu_numbers
+from planner.topology import Router
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Bytes from one GPU to another, for one cause: ``tp``, ``cp``, ``ep``, ``pp``, ``data`` or ``host``."""
+
+    source: str
+    target: str
+    size: float
+    cause: str
+
+
+def ring_flows(group: list[str], size: float, cause: str, rounds: float) -> Iterator[Flow]:
+    """Yield what each member sends to the next in a ring collective: ``rounds (m - 1) / m`` of ``size``."""
+    count = len(group)
+    if count < 2 or size <= 0.0:
+        return
+    for index, name in enumerate(group):
+        yield Flow(name, group[(index + 1) % count], rounds * (count - 1) / count * size, cause)
+
+
+def all_to_all_flows(group: list[str], size: float) -> Iterator[Flow]:
+    """Yield what each member sends to each other one when it spreads ``size`` bytes evenly."""
+    for source in group:
+        for target in group:
+            if source != target:
+                yield Flow(source, target, size / len(group), "ep")
+
+
+def training_flows(problem: TrainingProblem, plan: TrainingPlan, nodes: set[str]) -> list[Flow]:
+    """Return the flows of one step that start on given nodes, summed over layers and micro-batches."""
+    volumes = StepVolumes(problem, plan)
+    mesh = mesh_of(plan.strategy, gpu_numbers(problem, plan.ranks()))
+    return [flow for flow in volumes.flows(mesh) if flow.source.split("/", 1)[0] in nodes]
+
+
+class StepVolumes:
+    """Message volumes of one step per group, bytes."""
+
+    def __init__(self, problem: TrainingProblem, plan: TrainingPlan) -> None:
+        self.problem, self.plan, self.strategy = problem, plan, plan.strategy
+        self.names = problem.hierarchy.gpus
+        model, s = problem.model, plan.strategy
+        tokens = s.micro_batch * problem.job.sequence / s.cp
+        self.activation = tokens * model.hidden * ACTIVATION_BYTES
+        self.kv = tokens * model.kv_width * ACTIVATION_BYTES / s.tp
+        self.again = 1.5 if s.recompute == "full" else 1.0
+        self.count = plan.num_micro_batches
+
+    def flows(self, mesh: IntArray) -> Iterator[Flow]:
+        """Yield all flows of a step on a mesh of shape (pp, dp, cp, tp)."""
+        model, s = self.problem.model, self.strategy
+        first = 0
+        for stage, layers in enumerate(self.plan.layers):
+            dense = min(max(model.dense_layers - first, 0), layers)
+            first += layers
+            yield from self._stage(mesh[stage], dense, layers - dense, stage)
+        if s.pp > 1:
+            yield from self._hops(mesh)
+
+    def _stage(self, plane: IntArray, dense: int, moe: int, stage: int) -> Iterator[Flow]:
+        s, model = self.strategy, self.problem.model
+        blocks = 2.0 * dense + (2.0 if model.experts is not None and model.experts.shared_ffn else 1.0) * moe
+        tensor = 2.0 * blocks * self.activation * self.count * self.again
+        for group in plane.reshape(-1, s.tp):
+            yield from ring_flows(self._named(group), tensor, "tp", 2.0)
+        around = 3.0 * (dense + moe) * self.kv * s.cp * self.count
+        for group in plane.swapaxes(1, 2).reshape(-1, s.cp):
+            yield from ring_flows(self._named(group), around, "cp", 1.0)
+        gradient, gathered = self._gradient_bytes(dense, moe, stage)
+        for group in plane.transpose(2, 0, 1).reshape(-1, s.dp * s.cp):
+            yield from ring_flows(self._named(group), gradient, "data", 1.0)
+            yield from ring_flows(self._named(group), gathered, "data", 1.0)
+        if s.ep > 1 and moe and model.experts is not None:
+            sent = 4.0 * self.activation / s.tp * model.experts.top_k * self.count * moe
+            for group in plane.reshape(-1, s.ep):
+                yield from all_to_all_flows(self._named(group), sent)
+
+    def _gradient_bytes(self, dense: int, moe: int, stage: int) -> tuple[float, float]:
+        """Return the bytes reduced and gathered per rank outside the experts."""
+        model, s = self.problem.model, self.strategy
+        parameters = (dense + moe) * model.attention_parameters + dense * model.dense_mlp_parameters
+        parameters += moe * model.shared_mlp_parameters
+        parameters += model.embedding_parameters if stage == 0 else 0
+        parameters += model.head_parameters if stage == s.pp - 1 else 0
+        gradient = parameters / s.tp * self.problem.calibration.number("gradient_bytes")
+        if s.sharding == "none":
+            return gradient, gradient
+        weights = parameters / s.tp * ACTIVATION_BYTES
+        times = {"optimizer": (1, 1), "gradients": (self.count, 1), "parameters": (self.count, 2 * self.count)}
+        reduced, gathered = times[s.sharding]
+        return gradient * reduced, weights * gathered
+
+    def _hops(self, mesh: IntArray) -> Iterator[Flow]:
+        s = self.strategy
+        size = self.activation / (s.tp if s.sequence_parallel else 1) * self.count * s.virtual
+        wrap = [(mesh[-1], mesh[0])] if s.virtual > 1 else []
+        for left, right in [*zip(mesh[:-1], mesh[1:], strict=True), *wrap]:
+            for source, target in zip(left.ravel(), right.ravel(), strict=True):
+                yield Flow(self.names[source], self.names[target], size, "pp")
+                yield Flow(self.names[target], self.names[source], size, "pp")
+
+    def _named(self, group: IntArray) -> list[str]:
+        return [self.names[index] for index in group]
+
+
+def representative_nodes(strategy: Strategy, ranks: list[str], most: int = 2) -> set[str]:
+    """Return the nodes of the first and the last rank and of the next ones, as many as ``most``."""
+    order = dict.fromkeys(name.split("/", 1)[0] for name in (ranks[0], ranks[-1], *ranks))
+    return set(list(order)[:most])
+
+
+def link_loads(flows: list[Flow], router: Router, seconds: float, most: int = 10) -> list[LinkLoad]:
+    """Return the busiest links under some flows spread over ``seconds``, busiest first."""
+    carried: dict[tuple[str, str], float] = defaultdict(float)
+    for flow in flows:
+        for hop in router.hops(flow.source, flow.target):
+            carried[hop] += flow.size
+    loads = []
+    for hop, size in carried.items():
+        edge = router.edge(hop)
+        load = size / seconds
+        loads.append(
+            LinkLoad(source=hop[0], target=hop[1], kind=edge.kind, rate=edge.rate, load=load, utilisation=load / edge.rate)
+        )
+    return sorted(loads, key=lambda item: (-item.utilisation, item.source, item.target))[:most]
+
+
+def serving_flows(problem: ServingProblem, plan: ServingPlan) -> list[Flow]:
+    """Return the flows of one second of serving: tensor and pipeline traffic, inputs and outputs."""
+    job, model, s = problem.job, problem.model, plan.strategy
+    rate = job.traffic.rate / s.dp
+    tokens = rate * (job.traffic.prompt.mean * (1 - job.traffic.prefix) + job.traffic.output.mean)
+    size = tokens * model.hidden * ACTIVATION_BYTES
+    flows: list[Flow] = []
+    for replica in plan.replicas:
+        gpus = replica.gpus()
+        stages = [gpus[start : start + s.tp] for start in range(0, len(gpus), s.tp)]
+        for stage in stages:
+            flows.extend(ring_flows(stage, 2.0 * model.layers / s.pp * size, "tp", 2.0))
+        for left, right in zip(stages, stages[1:], strict=False):
+            flows.extend(Flow(a, b, size, "pp") for a, b in zip(left, right, strict=True))
+        for transfer in replica.transfers:
+            ends = (f"{replica.node}/{transfer.source}", f"{replica.node}/{transfer.target}")
+            flows.append(Flow(*ends, transfer.size * rate, "host"))
+    return flows

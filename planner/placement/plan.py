@@ -1,0 +1,309 @@
+"""Document ``plan/1``: every decision, what it is predicted to give, and why it won."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from planner.schema import Bytes, BytesPerSecond, Document, Name, Record, Seconds, expand
+
+MemoryMode = Literal["pinned-copy", "pageable-copy", "managed", "coherent"]
+
+
+class InputReference(Record):
+    """An input of the plan: its name and the digest of its content."""
+
+    name: str
+    digest: str
+    path: str | None = None
+
+
+class Inputs(Record):
+    """What the plan was made from."""
+
+    topology: InputReference
+    workload: InputReference
+    calibration: InputReference
+
+
+class Solver(Record):
+    """How the plan was found."""
+
+    planner: str
+    engine: str
+    seed: int
+    time_limit: Seconds
+    seconds: Seconds
+    candidates: int
+    visited: int
+
+
+class Objective(Record):
+    """What was minimised: ``step_time`` (s), ``p99_latency`` (s) or ``gpus``."""
+
+    name: str
+    value: float
+    unit: str
+
+
+class Decision(Record):
+    """One decision with the alternative that lost.
+
+    Attributes
+    ----------
+    loss
+        By how much the objective would be worse, as a ratio of the chosen one (0.12: 12 % worse);
+        ``None`` where the alternative is not feasible.
+    """
+
+    decision: str
+    chosen: str
+    alternative: str
+    loss: float | None
+    reason: str
+
+
+class Baseline(Record):
+    """A simple rule's plan: its objective, and the ratio of it to the plan's (above 1: the plan wins).
+
+    ``value`` is ``None`` where the rule finds no feasible plan.
+    """
+
+    name: str
+    value: float | None
+    ratio: float | None
+    note: str = ""
+
+
+class LinkLoad(Record):
+    """Predicted use of one directed link, averaged over a step (training) or a second (serving)."""
+
+    source: str
+    target: str
+    kind: str
+    rate: BytesPerSecond
+    load: BytesPerSecond
+    utilisation: float
+
+
+class Binding(Record):
+    """Where the process of one rank runs on its host."""
+
+    gpu: str
+    numa: str
+    cores: str
+    nic: str | None = None
+
+
+class StageMemory(Record):
+    """Bytes per device of one pipeline stage, by part, and the capacity that it has to fit in."""
+
+    stage: int
+    parts: dict[str, Bytes]
+    capacity: Bytes
+
+    @property
+    def total(self) -> float:
+        """Sum of the parts, bytes."""
+        return sum(self.parts.values())
+
+
+class Strategy(Record):
+    """Parallel degrees and the switches that go with them.
+
+    Attributes
+    ----------
+    sharding
+        What data-parallel ranks divide among them: nothing, optimizer states (ZeRO-1), gradients too
+        (ZeRO-2), parameters too (ZeRO-3, FSDP).
+    """
+
+    tp: int = Field(default=1, ge=1)
+    pp: int = Field(default=1, ge=1)
+    dp: int = Field(default=1, ge=1)
+    cp: int = Field(default=1, ge=1)
+    ep: int = Field(default=1, ge=1)
+    virtual: int = Field(default=1, ge=1)
+    micro_batch: int = Field(default=1, ge=1)
+    recompute: Literal["none", "selective", "full"] = "none"
+    sharding: Literal["none", "optimizer", "gradients", "parameters"] = "none"
+    sequence_parallel: bool = False
+
+    @property
+    def num_ranks(self) -> int:
+        """Number of ranks, one GPU each."""
+        return self.tp * self.pp * self.dp * self.cp
+
+
+class TrainingPrediction(Record):
+    """Predicted times of one optimizer step; ``breakdown`` adds up to ``step_time``."""
+
+    step_time: Seconds
+    tokens_per_second: float
+    model_flops_utilisation: float
+    bubble: float
+    breakdown: dict[str, Seconds]
+
+
+class TrainingPlan(Record):
+    """Placement of a training job.
+
+    Attributes
+    ----------
+    devices
+        GPUs ``NODE/GPU`` in rank order, ranges folded; rank ``((p * dp + d) * cp + c) * tp + t`` is
+        pipeline stage ``p``, replica ``d``, context part ``c``, tensor part ``t``.
+    layers
+        Transformer layers of each pipeline stage.
+    """
+
+    kind: Literal["training"] = "training"
+    name: Name
+    model: str
+    strategy: Strategy
+    num_micro_batches: int
+    layers: list[int]
+    devices: list[str]
+    bindings: list[Binding]
+    memory: list[StageMemory]
+    prediction: TrainingPrediction
+
+    def ranks(self) -> list[str]:
+        """Return the GPU of every rank."""
+        return [name for item in self.devices for name in expand(item)]
+
+
+class CpuPlacement(Record):
+    """A pool of workers of a CPU stage: whole cores of one NUMA domain."""
+
+    stage: str
+    numa: str
+    cores: int
+    core_list: str
+    prefetch: int = 2
+    utilisation: float
+    latency: Seconds
+
+
+class Transfer(Record):
+    """One host-to-device or device-to-host move per request, and the memory mode chosen for it."""
+
+    name: str
+    source: str
+    target: str
+    size: Bytes
+    mode: MemoryMode
+    seconds: Seconds
+    runner_up: MemoryMode | None = None
+    runner_up_seconds: Seconds | None = None
+
+
+class Replica(Record):
+    """One copy of a served model.
+
+    Attributes
+    ----------
+    devices
+        GPUs ``NODE/GPU`` in the order stage by stage, tensor part by tensor part.
+    """
+
+    name: str
+    node: str
+    devices: list[str]
+    stages: list[CpuPlacement] = Field(default_factory=list)
+    transfers: list[Transfer] = Field(default_factory=list)
+
+    def gpus(self) -> list[str]:
+        """Return the GPUs, ranges unfolded."""
+        return [name for item in self.devices for name in expand(item)]
+
+
+class Batching(Record):
+    """How requests are batched: continuous batching with a cap, in chunks of prompt tokens.
+
+    Attributes
+    ----------
+    window
+        Longest wait for a fuller batch, s; 0 sends at once.
+    graph_shapes
+        Batch sizes to capture as CUDA graphs before traffic comes.
+    """
+
+    max_batch: int
+    max_tokens: int
+    window: Seconds = 0.0
+    graph_shapes: list[int] = Field(default_factory=list)
+
+
+class ServingPrediction(Record):
+    """Predicted behaviour under the offered rate, per replica unless said otherwise, s.
+
+    ``breakdown`` splits the 99th percentile of the end-to-end latency.
+    """
+
+    rate: float
+    throughput_tokens_per_second: float
+    batch: float
+    ttft_mean: Seconds
+    ttft_p99: Seconds
+    tpot_mean: Seconds
+    tpot_p99: Seconds
+    latency_mean: Seconds
+    latency_p99: Seconds
+    utilisation: float
+    breakdown: dict[str, Seconds]
+
+
+class ServingPlan(Record):
+    """Placement of a serving job: equal replicas, their CPU stages and transfers."""
+
+    kind: Literal["serving"] = "serving"
+    name: Name
+    model: str
+    strategy: Strategy
+    layers: list[int]
+    replicas: list[Replica]
+    bindings: list[Binding]
+    batching: Batching
+    priority: Literal["high", "normal"] = "normal"
+    mig: str | None = None
+    memory: list[StageMemory]
+    prediction: ServingPrediction
+
+    def gpus(self) -> list[str]:
+        """Return the GPUs of all replicas."""
+        return [gpu for replica in self.replicas for gpu in replica.gpus()]
+
+
+JobPlan = Annotated[TrainingPlan | ServingPlan, Field(discriminator="kind")]
+
+
+class Plan(Document):
+    """Document ``plan/1``.
+
+    Attributes
+    ----------
+    bound
+        Proven limit of the objective: no plan of the search space is below it.
+    gap
+        ``(value - bound) / value``.
+    assumed_share
+        Share of the objective that rests on numbers of provenance ``assumed``, 0 to 1.
+    """
+
+    kind: ClassVar[str] = "plan"
+    version: ClassVar[int] = 1
+    name: Name
+    inputs: Inputs
+    solver: Solver
+    status: Literal["optimal", "feasible"]
+    proof: str
+    objective: Objective
+    bound: float
+    gap: float
+    jobs: list[JobPlan] = Field(min_length=1)
+    links: list[LinkLoad] = Field(default_factory=list)
+    baselines: list[Baseline] = Field(default_factory=list)
+    why: list[Decision] = Field(default_factory=list)
+    assumed_share: float = Field(ge=0, le=1)

@@ -1,0 +1,62 @@
+"""Why a plan is as it is: decisions, patterns, what lost, and what limits it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from planner import units
+from planner.placement.plan import Plan, ServingPlan, TrainingPlan
+from planner.report import wording
+from planner.report.links import busiest_links
+from planner.report.patterns import patterns_table
+from planner.report.summary import Summary, Table, baselines_table, decisions_table, memory_share, provenance_note
+from planner.simulate.result import SimulationResult
+from planner.topology import Topology
+from planner.workload.jobs import WorkloadDocument
+
+
+def explanation(
+    plan: Plan, workload: WorkloadDocument | None, topology: Topology, simulation: SimulationResult | None = None
+) -> Summary:
+    """Return the decisions with what lost, the five patterns by flow, and what limits each job."""
+    tables = (
+        decisions_table(plan),
+        patterns_table(plan, topology, workload),
+        limits_table(plan, simulation),
+        baselines_table(plan),
+    )
+    sentence = f"{wording.plan_sentence(plan)}: {wording.status_text(plan)}"
+    notes = (*((plan.proof,) if plan.proof else ()), provenance_note(plan))
+    return Summary(plan.name, sentence, tuple(table for table in tables if table.rows), notes)
+
+
+def limits_table(plan: Plan, simulation: SimulationResult | None = None) -> Table:
+    """Return, per job, where the time goes and how full memory is; then the busiest link."""
+    rows = [row for job in plan.jobs for row in _job_limits(job)]
+    for link in busiest_links(plan, simulation, 1):
+        seen = link.simulated
+        more = "" if seen is None else f"; saturated {wording.share(seen.saturated)} of the time"
+        rate = units.show(link.rate, "bytes/s")
+        what = f"{link.source} → {link.target} ({link.kind}, {rate})"
+        rows.append(("busiest link", what, f"{wording.share(link.utilisation)} in use{more}"))
+    return Table("What limits", ("", "what", "how much"), tuple(rows))
+
+
+def _job_limits(job: TrainingPlan | ServingPlan) -> Iterator[tuple[str, str, str]]:
+    breakdown = job.prediction.breakdown
+    total = sum(breakdown.values())
+    if total > 0:
+        name, value = max(breakdown.items(), key=lambda item: item[1])
+        whole = "the step" if isinstance(job, TrainingPlan) else "the p99 latency"
+        yield f"time of {job.name}", wording.plain(name), f"{units.show(value, 's')}, {wording.share(value / total)} of {whole}"
+    if isinstance(job, TrainingPlan):
+        flops = f"{wording.share(job.prediction.model_flops_utilisation)} of peak FLOP/s used"
+        yield f"compute of {job.name}", f"{wording.num_gpus(job)} GPUs", flops
+    else:
+        yield f"compute of {job.name}", f"{wording.num_gpus(job)} GPUs", f"{wording.share(job.prediction.utilisation)} busy"
+    if job.memory:
+        stage = max(job.memory, key=lambda each: memory_share(each.total, each.capacity))
+        largest = max(stage.parts, key=lambda part: stage.parts[part], default="")
+        used, room = units.show(stage.total, "bytes"), units.show(stage.capacity, "bytes")
+        full = wording.share(memory_share(stage.total, stage.capacity))
+        yield f"memory of {job.name}", f"stage {stage.stage}, mostly {largest}", f"{used} of {room}, {full}"

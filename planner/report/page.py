@@ -1,0 +1,183 @@
+"""The report of a plan: one self-contained HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from planner.placement.plan import Plan
+from planner.report import sections, wording
+from planner.report.charts import stacked_bar
+from planner.report.explain import limits_table
+from planner.report.fleet_view import Fabric, FleetView, fabric_of, pods
+from planner.report.links import link_loads
+from planner.report.names import count
+from planner.report.node_view import NodeView
+from planner.report.origins import Origin, origins, provenance_counts
+from planner.report.palette import LOAD_LABELS, Swatch
+from planner.report.patterns import patterns_table
+from planner.report.roles import Role, most_telling, node_roles
+from planner.report.style import asset, chart_css, drawing_css
+from planner.report.svg import clean
+from planner.report.topology_text import topology_text
+from planner.report.uses import Loads, Occupancy, occupancy
+from planner.simulate.result import SimulationResult
+from planner.topology import Topology
+from planner.workload.jobs import WorkloadDocument
+
+MOST_DRAWN = 4
+MOST_INDEXED = 65_536
+MOST_ASSUMED = 40
+
+
+def render_report(
+    plan: Plan, topology: Topology, simulation: SimulationResult | None, workload: WorkloadDocument | None = None
+) -> str:
+    """Return the page as HTML: no scripts, styles, fonts or pictures from elsewhere.
+
+    Parameters
+    ----------
+    topology
+        The machine that the plan was made for.
+    simulation
+        What the simulator saw; without it the page shows predictions only.
+    workload
+        The jobs; adds the limits on latency and the work of CPU stages.
+    """
+    who, loads = occupancy(plan), link_loads(plan, simulation)
+    found = origins(topology)
+    return _environment().get_template("page.html.j2").render(
+        plan=plan,
+        title=plan.name,
+        sentence=wording.plan_sentence(plan),
+        status=wording.status_text(plan),
+        facts=list(sections.facts(plan, simulation)),
+        machine=_machine(topology, who, loads),
+        jobs=sections.job_sections(plan, simulation, workload),
+        links=sections.link_rows(plan, simulation),
+        baselines=sections.baseline_bars(plan),
+        decisions=[(item, wording.loss_text(item.loss)) for item in plan.why],
+        tables=[table for table in (limits_table(plan, simulation), patterns_table(plan, topology, workload)) if table.rows],
+        origin=_origin(plan, topology, workload, found),
+        inputs=[(name, getattr(plan.inputs, name)) for name in ("topology", "workload", "calibration")],
+        simulation=simulation,
+        index=_index(topology, who),
+        css=Markup(asset("page.css") + drawing_css(len(who.groups)) + chart_css()),  # noqa: S704 - files of this package
+        js=Markup(asset("page.js")),  # noqa: S704 - a file of this package
+    )  # fmt: skip
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("planner.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=lambda value: clean(value) if type(value) is str else value,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DrawnRole:
+    """One node drawn in detail for all that are like it."""
+
+    heading: str
+    what: str
+    more: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class DrawnPod:
+    """Cells of the nodes that the same switches join."""
+
+    label: str
+    size: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class MachineSection:
+    """The machine, drawn and in words."""
+
+    name: str
+    size: str
+    roles: tuple[DrawnRole, ...]
+    left_out: str
+    pods: tuple[DrawnPod, ...]
+    uses: tuple[Swatch, ...]
+    loads: tuple[Swatch, ...]
+    text: str
+
+
+def _machine(topology: Topology, who: Occupancy, loads: Loads) -> MachineSection:
+    fabric = fabric_of(topology)
+    roles = node_roles(topology, who, loads)
+    chosen = most_telling(roles, loads, MOST_DRAWN)
+    drawn = tuple(_drawn(role, who, loads, fabric) for role in chosen)
+    others = [role for role in roles if role not in chosen]
+    left_out = ""
+    if others:
+        nodes = count(sum(len(role.nodes) for role in others), "node")
+        left_out = f"{count(len(others), 'more role')} ({nodes}) not drawn in detail; the cells below show them."
+    fleet = FleetView(topology, roles, who, {role.sample.name for role in chosen})
+    groups = pods(topology, fabric, loads) if len(topology.nodes) > 1 else ()
+    cells = tuple(DrawnPod(pod.label, count(len(pod.nodes), "node"), fleet.draw(pod).svg()) for pod in groups)
+    uses = [Swatch(f"k{index}", group.label) for index, group in enumerate(who.groups)]
+    size = f"{count(len(topology.nodes), 'node')}, {count(len(topology.gpus), 'GPU')}"
+    steps = tuple(Swatch(f"fill-u{step}", label) for step, label in enumerate(LOAD_LABELS))
+    return MachineSection(topology.name, size, drawn, left_out, cells, tuple(uses), steps, topology_text(topology))
+
+
+def _drawn(role: Role, who: Occupancy, loads: Loads, fabric: Fabric) -> DrawnRole:
+    others = len(role.nodes) - 1
+    more = f"× {others:,} more like this" if others else ""
+    svg = NodeView(role.sample, who, loads, fabric.at).draw().svg()
+    return DrawnRole(role.sample.name, f"{role.sample.machine.name} · {role.label}", more, svg)
+
+
+@dataclass(frozen=True)
+class OriginSection:
+    """How far the numbers can be trusted."""
+
+    counts: tuple[tuple[str, int], ...]
+    bar: Markup
+    assumed: tuple[Origin, ...]
+    num_assumed: int
+    sources: tuple[tuple[str, str], ...]
+
+
+def _origin(plan: Plan, topology: Topology, workload: WorkloadDocument | None, found: list[Origin]) -> OriginSection:
+    counts = provenance_counts(found)
+    classes = {"measured": "p2", "vendor": "p0", "nccl-constant": "p5", "assumed": "p1"}
+    total = sum(counts.values())
+    label = "Numbers of the machine: " + ", ".join(f"{value:.0f} {name}" for name, value in counts.items())
+    assumed = [origin for origin in found if origin.provenance == "assumed"]
+    sources = {**topology.sources, **(workload.sources if workload is not None else {})}
+    used = {origin.source for origin in found} | set(workload.sources if workload is not None else ())
+    return OriginSection(
+        tuple((f"{classes[name]}|{name}", int(value)) for name, value in counts.items()),
+        stacked_bar(counts, classes, total, "1", label),
+        tuple(assumed[:MOST_ASSUMED]),
+        len(assumed),
+        tuple((key, text) for key, text in sources.items() if key in used),
+    )
+
+
+def _index(topology: Topology, who: Occupancy) -> dict[str, object]:
+    """Return what the search box looks through: nodes, their GPUs and what each does."""
+    types = {machine.name: number for number, machine in enumerate(topology.machine_types)}
+    index: dict[str, object] = {
+        "nodes": [clean(node.name) for node in topology.nodes],
+        "type": [types[node.machine.name] for node in topology.nodes],
+        "machines": [clean(machine.name) for machine in topology.machine_types],
+        "gpus": [[clean(gpu.name) for gpu in machine.gpus] for machine in topology.machine_types],
+        "groups": [clean(group.label) for group in who.groups],
+    }
+    if len(topology.gpus) <= MOST_INDEXED:
+        index["uses"] = [
+            [[[use.group, clean(use.detail)] for use in who.of(f"{node.name}/{gpu.name}")] for gpu in node.machine.gpus]
+            for node in topology.nodes
+        ]
+    return index

@@ -1,0 +1,169 @@
+"""The timeline of a simulation: one row per track, clipped to a readable window, tiny spans merged."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from planner import units
+from planner.report.charts import ticks
+from planner.report.names import count, natural
+from planner.report.palette import Swatch
+from planner.report.svg import element, percent, shorten, title
+from planner.simulate.result import JobSimulation, TimelineSpan
+
+MOST_TRACKS = 24
+MOST_SPANS = 3000
+WINDOW_SPANS = 900
+_BINS = 600
+_ROW = 26
+_BESIDE = frozenset({"communication", "copy"})
+Laned = Sequence[tuple[TimelineSpan, bool]]
+
+
+@dataclass(frozen=True)
+class Track:
+    """One row: its name and its spans as SVG, in per cent of the window's width."""
+
+    name: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Rows under one time axis.
+
+    Attributes
+    ----------
+    ticks
+        Position, as a CSS percentage, and text of the marks of the axis.
+    notes
+        What was left out.
+    """
+
+    tracks: tuple[Track, ...]
+    ticks: tuple[tuple[str, str], ...]
+    legend: tuple[Swatch, ...]
+    notes: tuple[str, ...]
+    label: str
+
+
+def timeline(job: JobSimulation) -> Timeline | None:
+    """Return the timeline of a job, or ``None`` where the simulation kept none."""
+    spans = [span for span in job.timeline if span.end > span.start and span.category != "idle"]
+    if not spans:
+        return None
+    tracks: dict[str, list[TimelineSpan]] = defaultdict(list)
+    for span in spans:
+        tracks[span.track].append(span)
+    names = sorted(tracks, key=natural)
+    notes = []
+    if len(names) > MOST_TRACKS:
+        notes.append(f"{MOST_TRACKS} of {count(len(names), 'track')} shown")
+        names = names[:MOST_TRACKS]
+    start, end = _window([span for name in names for span in tracks[name]], clip=job.kind == "serving")
+    whole = max(span.end for span in spans)
+    if (start, end) != (min(span.start for span in spans), whole):
+        notes.append(f"{units.show(end - start, 's')} out of {units.show(whole, 's')} shown, from {units.show(start, 's')}")
+    shown = {name: [s for s in tracks[name] if s.end > start and s.start < end] for name in names}
+    merge = sum(map(len, shown.values())) > MOST_SPANS
+    if merge:
+        notes.append("short spans are merged: colour is what fills most of an interval, height how much of it")
+    draw = _merged if merge else _exact
+    rows = tuple(Track(name, _row(name, list(draw(_beside(shown[name]), start, end)))) for name in names)
+    kinds = dict.fromkeys(span.category for each in shown.values() for span in each)
+    marks = tuple((percent((at - start) / (end - start)), units.show(at, "s")) for at in _marks(start, end))
+    label = f"Timeline of {job.name}: {count(len(names), 'track')} over {units.show(end - start, 's')}"
+    return Timeline(rows, marks, tuple(Swatch(f"t-{kind}", kind) for kind in kinds), tuple(notes), label)
+
+
+def _window(spans: Sequence[TimelineSpan], *, clip: bool) -> tuple[float, float]:
+    """Return the time to show: everything, or a part from the middle when there is too much of it."""
+    first, last = min(span.start for span in spans), max(span.end for span in spans)
+    if not clip or len(spans) <= WINDOW_SPANS:
+        return first, last
+    starts = np.sort(np.asarray([span.start for span in spans]))
+    low = (len(starts) - WINDOW_SPANS) // 2
+    return float(starts[low]), float(starts[low + WINDOW_SPANS - 1])
+
+
+def _marks(start: float, end: float) -> list[float]:
+    """Return round times to mark on the axis, none so near the end that its text would not fit."""
+    step = ([*ticks(end - start, 7), end - start])[1]
+    first = int(np.ceil(start / step - 1e-9))
+    return [step * index for index in range(first, first + 9) if step * index <= end - 0.07 * (end - start)]
+
+
+def _beside(spans: Sequence[TimelineSpan]) -> list[tuple[TimelineSpan, bool]]:
+    """Tell which spans to draw as a thin lane: transfers on a track that also computes."""
+    mixed = len({span.category in _BESIDE for span in spans}) > 1
+    return [(span, mixed and span.category in _BESIDE) for span in spans]
+
+
+def _row(name: str, bars: list[Markup]) -> Markup:
+    label = f"{name}: {count(len(bars), 'span')}"
+    return element("svg", *bars, class_="track", role="img", aria_label=label, height=_ROW)
+
+
+def _exact(spans: Laned, start: float, end: float) -> Iterator[Markup]:
+    width = end - start
+    for span, beside in spans:
+        left, right = max(span.start, start), min(span.end, end)
+        text = f"{span.name}: {span.category}, {units.show(span.end - span.start, 's')} from {units.show(span.start, 's')}"
+        yield _bar(span.category, (left - start) / width, (right - left) / width, text, beside, span.name)
+
+
+def _bar(
+    category: str, left: float, width: float, text: str, beside: bool, name: str = "", height: float = 1.0
+) -> Markup:
+    tall = (7.0 if beside else 22.0) * height
+    y = (19.0 if beside else 2.0) + (0.0 if beside else 22.0 - tall)
+    rect = element(
+        "rect", title(text), x=percent(left), width=percent(max(width, 0.0006)), y=y, height=tall, rx=2.0 if width > 0.01 else None,
+        class_=f"t-{category}",
+    )  # fmt: skip
+    room = int(width * 900 / 7.0)
+    if not name or beside or room < 2 or (len(name) > room and room < 6):
+        return rect
+    words = element("text", shorten(name, room), x=percent(left + width / 2), y=17.0, class_="span-name")
+    return element("g", rect, words)
+
+
+def _merged(spans: Laned, start: float, end: float) -> Iterator[Markup]:
+    """Yield bars over a fixed number of intervals, one lane for work and one for communication."""
+    for beside in (False, True):
+        lane = [span for span, thin in spans if thin == beside]
+        if lane:
+            yield from _binned(lane, start, end, beside)
+
+
+def _binned(spans: Sequence[TimelineSpan], start: float, end: float, beside: bool) -> Iterator[Markup]:
+    kinds = list(dict.fromkeys(span.category for span in spans))
+    busy = np.stack([_busy([s for s in spans if s.category == kind], start, end) for kind in kinds])
+    best, filled = busy.argmax(axis=0), np.minimum(busy.sum(axis=0), 1.0)
+    level = np.ceil(filled * 4) / 4
+    first = 0
+    for index in range(1, _BINS + 1):
+        if index < _BINS and best[index] == best[first] and level[index] == level[first]:
+            continue
+        if level[first] > 0:
+            share = float(filled[first:index].mean())
+            text = f"mostly {kinds[best[first]]}, {share:.0%} busy, from {units.show(start + first / _BINS * (end - start), 's')}"
+            yield _bar(kinds[best[first]], first / _BINS, (index - first) / _BINS, text, beside, height=float(level[first]))
+        first = index
+
+
+def _busy(spans: Sequence[TimelineSpan], start: float, end: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return the busy share of each interval, from the running sum of busy time at its edges."""
+    edges = np.linspace(start, end, _BINS + 1)
+    covered = np.zeros(_BINS + 1)
+    for span in spans:
+        covered += np.clip(edges, span.start, span.end) - span.start
+    result: np.ndarray[tuple[int], np.dtype[np.float64]] = np.diff(covered) / ((end - start) / _BINS)
+    return result
+
+

@@ -1,0 +1,118 @@
+"""How plans and figures are put into words, the same on every page and in every table."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from planner import units
+from planner.placement.plan import Objective, Plan, ServingPlan, Strategy, TrainingPlan
+
+SHARDING = {
+    "optimizer": "optimizer states sharded (ZeRO-1)",
+    "gradients": "gradients sharded (ZeRO-2)",
+    "parameters": "parameters sharded (ZeRO-3)",
+}
+MODES = {
+    "pinned-copy": "copy from pinned memory",
+    "pageable-copy": "copy from pageable memory",
+    "managed": "managed memory",
+    "coherent": "coherent mapping",
+}
+METRICS = {"latency": "end to end", "ttft": "first token", "tpot": "per output token"}
+_OBJECTIVES = {"step_time": "step time", "p99_latency": "p99 latency", "gpus": "GPUs"}
+
+
+def shown(value: float, unit: str) -> str:
+    """Return a figure for people, its unit being one that `units` knows or any other word."""
+    return units.show(value, unit) if unit in units.DIMENSIONS else f"{value:,.4g} {unit}".strip()
+
+
+def objective_name(objective: Objective) -> str:
+    """Return what was minimised, in words."""
+    return _OBJECTIVES.get(objective.name, plain(objective.name))
+
+
+def objective_text(objective: Objective, value: float | None) -> str:
+    """Return a value of the objective, or ``none`` where there is none."""
+    if value is None:
+        return "none"
+    return f"{value:g} GPUs" if objective.name == "gpus" else shown(value, objective.unit)
+
+
+def plain(name: str) -> str:
+    """Return a key as words: ``tensor_parallel`` as ``tensor parallel``."""
+    return name.replace("_", " ")
+
+
+def share(value: float) -> str:
+    """Return a share as a percentage: whole from ten per cent, finer below."""
+    if 0 < value < 0.001:
+        return "< 0.1 %"
+    return f"{100 * value:.0f} %" if value >= 0.0995 or not value else f"{100 * value:.1f} %"
+
+
+def loss_text(loss: float | None) -> str:
+    """Return by how much an alternative is worse."""
+    if loss is None:
+        return "not feasible"
+    return f"{'+' if loss >= 0 else '−'}{share(abs(loss))}"
+
+
+def ratio_text(ratio: float | None) -> str:
+    """Return how many times better the plan is than a baseline."""
+    return "no feasible plan" if ratio is None else f"{ratio:.2f} ×"
+
+
+def degrees(strategy: Strategy) -> str:
+    """Return ``TP 8 × PP 4 × DP 2``: the degrees above one."""
+    named = (("TP", strategy.tp), ("PP", strategy.pp), ("DP", strategy.dp), ("CP", strategy.cp), ("EP", strategy.ep))
+    return " × ".join(f"{name} {value}" for name, value in named if value > 1) or "one GPU"
+
+
+def layers_text(layers: list[int]) -> str:
+    """Return ``20/20/20/20``; runs are folded where there are many stages: ``10 × 15, 8``."""
+    if len(layers) <= 8:
+        return "/".join(map(str, layers))
+    runs = [(value, len(list(run))) for value, run in groupby(layers)]
+    return ", ".join(f"{value} × {many}" if many > 1 else str(value) for value, many in runs)
+
+
+def job_sentence(job: TrainingPlan | ServingPlan) -> str:
+    """Return the placement of a job in one sentence."""
+    strategy = job.strategy
+    if isinstance(job, TrainingPlan):
+        parts = [degrees(strategy), f"micro-batch {strategy.micro_batch} × {job.num_micro_batches}"]
+        parts.append({"none": "no recompute"}.get(strategy.recompute, f"{strategy.recompute} recompute"))
+        if strategy.virtual > 1:
+            parts.append(f"{strategy.virtual} model chunks per stage")
+    else:
+        replicas = f"{len(job.replicas)} replica" + ("s" if len(job.replicas) != 1 else "")
+        parts = [f"{replicas} of {degrees(strategy)}", f"up to {job.batching.max_batch} sequences per batch"]
+        if job.batching.window:
+            parts.append(f"window {units.show(job.batching.window, 's')}")
+        if job.mig:
+            parts.append(f"MIG {job.mig}")
+    if strategy.sharding != "none":
+        parts.append(SHARDING[strategy.sharding])
+    if strategy.pp > 1:
+        parts.append(f"layers {layers_text(job.layers)}")
+    return ", ".join(parts)
+
+
+def plan_sentence(plan: Plan) -> str:
+    """Return the whole plan in a sentence, one clause per job."""
+    if len(plan.jobs) == 1:
+        return job_sentence(plan.jobs[0])
+    return "; ".join(f"{job.name}: {job_sentence(job)}" for job in plan.jobs)
+
+
+def status_text(plan: Plan) -> str:
+    """Return what was proven."""
+    if plan.status == "optimal":
+        return "optimal, proven"
+    return f"feasible, at most {share(plan.gap)} from the optimum"
+
+
+def num_gpus(job: TrainingPlan | ServingPlan) -> int:
+    """Return how many GPUs a job takes."""
+    return len(job.ranks()) if isinstance(job, TrainingPlan) else len(job.gpus())

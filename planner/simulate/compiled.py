@@ -1,0 +1,187 @@
+"""`Fluid` on the compiled kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from planner.simulate import kernels, layout
+from planner.simulate.fluid import Ended, FloatArray, IntArray, LoadLog
+
+_NONE = np.zeros(0, dtype=np.int64)
+
+
+class CompiledFluid:
+    """The flows of one priority class, in arrays that grow by doubling.
+
+    Parameters
+    ----------
+    capacity
+        Capacity of each row, bytes/s.
+    record
+        Whether to keep the log of loads and the waiting times.
+    """
+
+    def __init__(self, capacity: Sequence[float], record: bool) -> None:
+        self._record = record
+        self._routes: list[tuple[int, int, float]] = []  # first step, number of steps, uncontended rate
+        self._num_steps = 0
+        self._tokens: list[object] = []
+        self._orders: list[int] = []  # of start, by slot
+        self._order = 0
+        self._vacant: list[int] = []
+        self._arriving: list[int] = []
+        self._leaving: list[int] = []
+        rows = np.zeros(len(capacity), layout.ROW)
+        rows["capacity"], rows["head"] = capacity, -1
+        self._width = 4
+        self._state = _state(rows, 0, self._width)
+        self._grow_flows(64)
+        self._chunks: list[layout.Records] = []
+        self._changes = np.zeros(max(4 * len(rows), 1 << 12), layout.CHANGE)
+        self._num_changes = self._before = 0  # changes logged, now and before the last update
+
+    def add_route(self, rows: Sequence[int], weights: Sequence[float], alone: float) -> int:
+        """Register a route; see `Fluid.add_route`."""
+        first, self._num_steps = self._num_steps, self._num_steps + len(rows)
+        steps = self._state.steps
+        if self._num_steps > len(steps):
+            steps = np.concatenate([steps, np.zeros(self._num_steps, layout.STEP)])
+            self._state = self._state._replace(steps=steps)
+        steps["row"][first : self._num_steps] = rows
+        steps["weight"][first : self._num_steps] = weights
+        if len(rows) > self._width:
+            self._widen(len(rows))
+        self._routes.append((first, len(rows), alone))
+        return len(self._routes) - 1
+
+    def start(self, token: object, route: int, size: float, cap: float) -> None:
+        """Queue a flow for the next update; see `Fluid.start`."""
+        if not self._vacant:
+            self._grow_flows(len(self._tokens))
+        slot = self._vacant.pop()
+        first, num_hops, alone = self._routes[route]
+        self._order += 1
+        self._tokens[slot], self._orders[slot] = token, self._order
+        alone = min(alone, cap)
+        self._state.flows[slot] = (0.0, -1.0, cap, alone, size, 0.0, 0.0, first, num_hops, -1, -1, 0)
+        self._arriving.append(slot)
+
+    def due(self, now: float) -> list[Ended]:
+        """Take out drained flows; see `Fluid.due`."""
+        ended = self._scratch
+        count = kernels.take_due(self._state, now, now + 4.0 * math.ulp(now), ended)
+        slots = sorted(ended[:count].tolist(), key=self._orders.__getitem__)
+        self._leaving += slots
+        return [self._end(slot) for slot in slots]
+
+    def update(self, now: float, resized: Iterable[int] = ()) -> None:
+        """Solve for the rates from ``now`` on; see `Fluid.update`."""
+        if not self._record:
+            self._num_changes = 0
+        elif self._num_changes + len(self._state.rows) > len(self._changes):
+            self._chunks.append(self._changes[: self._num_changes])
+            self._changes, self._num_changes = np.empty_like(self._changes), 0
+        self._before = self._num_changes
+        self._num_changes = kernels.update(
+            self._state,
+            now,
+            _slots(self._arriving),
+            _slots(self._leaving),
+            _slots(list(resized)),
+            self._changes,
+            self._before,
+        )
+        self._vacant += self._leaving
+        self._arriving, self._leaving = [], []
+
+    def changed(self) -> Sequence[int]:
+        """Return the rows that changed; see `Fluid.changed`."""
+        rows: list[int] = self._changes["row"][self._before : self._num_changes].tolist()
+        return rows
+
+    def next_finish(self) -> float:
+        """Return the next finish time; see `Fluid.next_finish`."""
+        state = self._state
+        return float(state.finish[state.queue[0]]) if state.counts[layout.NUM_QUEUED] else math.inf
+
+    def load(self, row: int) -> float:
+        """Return the present load of a row; see `Fluid.load`."""
+        return float(self._state.rows["load"][row])
+
+    def resize(self, row: int, capacity: float) -> None:
+        """Set the capacity of a row; see `Fluid.resize`."""
+        self._state.rows["capacity"][row] = capacity
+
+    def log(self) -> LoadLog:
+        """Return all changes of load; see `Fluid.log`."""
+        last = self._changes[: self._num_changes if self._record else 0]
+        changes = np.concatenate([*self._chunks, last])
+        return LoadLog(changes["time"].copy(), changes["row"].copy(), changes["load"].copy())
+
+    def waiting(self) -> FloatArray:
+        """Return the time lost per row; see `Fluid.waiting`."""
+        waiting: FloatArray = self._state.rows["waiting"] * float(self._record)
+        return waiting
+
+    def _end(self, slot: int) -> Ended:
+        first, state = slot * self._width, self._state
+        waits = {}
+        if self._record:
+            hops = state.hops[first : first + int(state.flows["num_hops"][slot])]
+            lost = zip(hops["row"].tolist(), hops["lost"].tolist(), strict=True)
+            waits = {row: time for row, time in lost if time > 0.0}
+        if waits:
+            return Ended(self._tokens[slot], max(waits, key=waits.__getitem__), waits)
+        limit = state.flows["limit"][slot]
+        return Ended(self._tokens[slot], -1 if limit < 0 else int(state.hops["row"][limit]), waits)
+
+    def _grow_flows(self, more: int) -> None:
+        old = len(self._tokens)
+        self._tokens += [None] * more
+        self._orders += [0] * more
+        self._vacant += range(old + more - 1, old - 1, -1)
+        state = self._state
+        self._state = _state(state.rows, old + more, self._width)
+        self._scratch = np.zeros(old + more, dtype=np.int64)
+        self._state.counts[:] = state.counts
+        self._state.flows[:old] = state.flows
+        self._state.hops[: old * self._width] = state.hops
+        self._state = self._state._replace(steps=state.steps)
+        for new, known in zip(self._state[4:7], state[4:7], strict=True):
+            new[:old] = known
+
+    def _widen(self, width: int) -> None:
+        """Make room for longer routes; the hops are renumbered."""
+        state, old = self._state, self._width
+        hops = np.zeros((len(self._tokens), width), layout.HOP)
+        hops[:, :old] = state.hops.reshape(-1, old)
+        for numbers in (hops["next"], hops["previous"], state.rows["head"], state.flows["limit"]):
+            known = numbers >= 0
+            numbers[known] = numbers[known] // old * width + numbers[known] % old
+        self._width, self._state = width, state._replace(hops=hops.reshape(-1))
+
+
+def _state(rows: layout.Records, num_flows: int, width: int) -> layout.State:
+    num_levels = len(rows) + num_flows
+    return layout.State(
+        flows=np.zeros(num_flows, layout.FLOW),
+        rows=rows,
+        hops=np.zeros(num_flows * width, layout.HOP),
+        steps=np.zeros(0, layout.STEP),
+        finish=np.zeros(num_flows),
+        queue=np.zeros(num_flows, dtype=np.int64),
+        place=np.full(num_flows, -1),
+        levels=np.zeros(num_levels),
+        level_queue=np.zeros(num_levels, dtype=np.int64),
+        level_place=np.zeros(num_levels, dtype=np.int64),
+        moving=np.zeros(num_flows, dtype=np.int64),
+        touched=np.zeros(len(rows), dtype=np.int64),
+        counts=np.zeros(3, dtype=np.int64),
+    )
+
+
+def _slots(numbers: list[int]) -> IntArray:
+    return np.array(numbers, dtype=np.int64) if numbers else _NONE

@@ -1,0 +1,190 @@
+"""Servers of a machine that keep their own busy time and queue: copy engines, GPU compute, CPU cores.
+
+Work is a duration in s, or a function that starts it and returns the event of its end, such as a transfer
+over a `Network`; it is called when the server is free. Nothing here preempts: a stream priority orders
+kernels that have not started, and copies are served in order of arrival whatever their stream [1]_.
+
+References
+----------
+.. [1] NVIDIA CUDA Driver API, ``cuStreamCreateWithPriority``: priorities are hints, affect compute kernels
+   only, and "do not preempt already-running work".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeAlias
+
+import simpy
+
+Work: TypeAlias = float | Callable[[], simpy.Event]
+Steps: TypeAlias = Generator[simpy.Event, Any, "Span"]
+
+
+class Span(NamedTuple):
+    """Work done: its name and when it was served, s."""
+
+    name: str
+    start: float
+    end: float
+
+
+class Gauge:
+    """A count over time: its value now, its highest, and its integral in count x s."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self._env, self._since, self._integral = env, env.now, 0.0
+        self.value = self.peak = 0
+
+    def add(self, change: int) -> None:
+        """Raise or lower the count."""
+        self._integral += self.value * (self._env.now - self._since)
+        self._since = self._env.now
+        self.value += change
+        self.peak = max(self.peak, self.value)
+
+    @property
+    def integral(self) -> float:
+        """Integral of the count until now."""
+        return self._integral + self.value * (self._env.now - self._since)
+
+
+class Server:
+    """One queue before ``num_servers`` equal servers.
+
+    Parameters
+    ----------
+    env
+        Clock.
+    name
+        For reports.
+    num_servers
+        How many pieces of work are served at once.
+    by_priority
+        Serve the lowest priority number first, equals in order of arrival; otherwise all in order of arrival.
+    trace
+        Where to note each piece of work when it ends.
+
+    Attributes
+    ----------
+    served
+        Pieces of work done.
+    in_service, queue
+        How many are served and how many wait, over time.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        name: str,
+        *,
+        num_servers: int = 1,
+        by_priority: bool = False,
+        trace: list[Span] | None = None,
+    ) -> None:
+        self.env, self.name, self.trace, self.served = env, name, trace, 0
+        self.in_service, self.queue = Gauge(env), Gauge(env)
+        self._turns, self._by_priority = simpy.PriorityResource(env, num_servers), by_priority
+
+    @property
+    def busy(self) -> float:
+        """Time that the servers have worked until now, summed over servers, s."""
+        return self.in_service.integral
+
+    @property
+    def waiting(self) -> float:
+        """Time that work has waited until now, summed over pieces, s."""
+        return self.queue.integral
+
+    def run(self, name: str, work: Work, priority: int = 0) -> Steps:
+        """Wait for a server and do one piece of work; a SimPy process, or part of one by ``yield from``."""
+        with self._turns.request(priority if self._by_priority else 0) as turn:
+            if not turn.triggered:
+                yield from self._wait(turn)
+            self.in_service.add(1)
+            start = self.env.now
+            try:
+                yield work() if callable(work) else self.env.timeout(work)
+            finally:
+                self.in_service.add(-1)
+        span = Span(name, start, self.env.now)
+        self.served += 1
+        if self.trace is not None:
+            self.trace.append(span)
+        return span
+
+    def _wait(self, turn: simpy.Event) -> Generator[simpy.Event, Any, None]:
+        self.queue.add(1)
+        try:
+            yield turn
+        finally:
+            self.queue.add(-1)
+
+
+class CopyEngine(Server):
+    """A copy engine of a GPU: one transfer at a time, in order of arrival; stream priorities do not count."""
+
+    def __init__(self, env: simpy.Environment, name: str, *, trace: list[Span] | None = None) -> None:
+        super().__init__(env, name, trace=trace)
+
+
+class CorePool(Server):
+    """CPU cores before one queue.
+
+    Parameters
+    ----------
+    env, name, by_priority, trace
+        As for `Server`.
+    num_cores
+        How many pieces of work run at once.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        name: str,
+        num_cores: int,
+        *,
+        by_priority: bool = False,
+        trace: list[Span] | None = None,
+    ) -> None:
+        super().__init__(env, name, num_servers=num_cores, by_priority=by_priority, trace=trace)
+
+
+class GpuCompute(Server):
+    """The multiprocessors of a GPU, or of a MIG slice: one kernel at a time, urgent streams first."""
+
+    def __init__(self, env: simpy.Environment, name: str, *, trace: list[Span] | None = None) -> None:
+        super().__init__(env, name, by_priority=True, trace=trace)
+
+    def stream(self, name: str, priority: int = 0) -> ComputeStream:
+        """Return a new stream; lower priority numbers are more urgent, as in CUDA."""
+        return ComputeStream(self, name, priority)
+
+
+class ComputeStream:
+    """Kernels that run in the order of their launch on the compute of one GPU.
+
+    Parameters
+    ----------
+    gpu
+        Where the kernels run.
+    name
+        For reports.
+    priority
+        Urgency of the stream's kernels against those of other streams; lower is more urgent.
+    """
+
+    def __init__(self, gpu: GpuCompute, name: str, priority: int = 0) -> None:
+        self.gpu, self.name, self.priority = gpu, name, priority
+        self._last: simpy.Process | None = None
+
+    def launch(self, name: str, work: Work) -> simpy.Process:
+        """Queue a kernel behind those launched before; the event returned is its end, with its `Span`."""
+        self._last = self.gpu.env.process(self._in_order(name, work, self._last))
+        return self._last
+
+    def _in_order(self, name: str, work: Work, before: simpy.Process | None) -> Steps:
+        if before is not None and not before.processed:
+            yield before
+        return (yield from self.gpu.run(name, work, self.priority))

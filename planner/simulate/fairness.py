@@ -1,0 +1,243 @@
+"""Max-min fair rates, kept exact by re-solving only the flows that an event can move.
+
+Rates are max-min fair when every flow has a saturated row on which no flow is faster, or runs at its own
+cap [1]_. After an event the solver water-fills a small set of moving flows on the capacity that the others
+leave, then lets a standing flow join the set wherever that condition would break, until none would: the
+result is the exact allocation, whatever the set was. Rows are capacities shared by flows: directions of
+links, and duplex groups.
+
+References
+----------
+.. [1] D. Bertsekas, R. Gallager, "Data Networks", 2nd ed., Prentice Hall, 1992, section 6.5.2.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+
+ROUNDING = 1e-12
+"""Relative difference below which two rates, or a load and a capacity, count as equal."""
+
+
+class Row:
+    """One capacity that flows share, bytes/s, with the scratch figures of a running solve."""
+
+    __slots__ = (
+        "capacity",
+        "demand",
+        "flows",
+        "free",
+        "index",
+        "level",
+        "load",
+        "members",
+        "outside",
+        "peak",
+        "touched",
+        "weight",
+    )
+
+    def __init__(self, index: int, capacity: float) -> None:
+        self.index, self.capacity, self.load = index, capacity, 0.0
+        self.flows: dict[Flow, float] = {}  # with the bytes of capacity that each byte of the flow takes
+        self.touched = False
+        self.members: list[Flow] = []  # moving flows
+        self.outside = self.weight = 0.0  # load of the standing flows, bytes/s; weight of the moving ones
+        self.free = self.demand = 0.0  # what is left, and the weights not yet frozen, while the rows fill
+        self.level = -1.0  # rate at which this row froze moving flows; -1 when it froze none
+        self.peak = 0.0  # fastest moving flow, bytes/s
+
+
+class Flow:
+    """Bytes on the way over several rows at once; rates in bytes/s, times in s."""
+
+    __slots__ = (
+        "alone",
+        "began",
+        "cap",
+        "finish",
+        "limit",
+        "moving",
+        "new_limit",
+        "new_rate",
+        "order",
+        "rate",
+        "remaining",
+        "since",
+        "token",
+        "uses",
+        "waits",
+    )
+
+    def __init__(
+        self,
+        token: object,
+        order: int,
+        uses: Sequence[tuple[Row, float]],
+        size: float,
+        cap: float,
+        alone: float,
+    ) -> None:
+        self.token, self.order, self.uses = token, order, uses
+        self.remaining, self.cap, self.alone = size, cap, alone
+        self.rate = self.began = self.since = 0.0
+        self.finish = math.inf
+        self.limit: Row | None = None  # the row that holds the flow back; None when its own cap does
+        self.moving = False
+        self.new_rate = -1.0
+        self.new_limit: Row | None = None
+        self.waits: dict[int, float] = {}
+
+
+class FairShares:
+    """Max-min fair rates of flows that share the rows.
+
+    Parameters
+    ----------
+    capacity
+        Capacity of each row, bytes/s.
+    """
+
+    def __init__(self, capacity: Sequence[float]) -> None:
+        self.rows = [Row(index, rate) for index, rate in enumerate(capacity)]
+        self._moving: list[Flow] = []
+        self._touched: list[Row] = []
+
+    def solve(
+        self, arriving: Sequence[Flow], leaving: Sequence[Flow], resized: Iterable[Row] = ()
+    ) -> tuple[list[Flow], list[Row]]:
+        """Return the flows that got a ``new_rate`` and ``new_limit``, and the rows whose load changed.
+
+        Parameters
+        ----------
+        arriving, leaving
+            Flows that begin and end now.
+        resized
+            Rows whose capacity was changed since the last solve.
+        """
+        self._moving, self._touched = [], []
+        self._remove(leaving)
+        for flow in arriving:
+            for row, weight in flow.uses:
+                row.flows[flow] = weight
+            self._join(flow)
+        for row in resized:
+            for flow in row.flows:
+                self._join(flow)
+        while True:
+            self._fill()
+            joining = self._disturbed()
+            if not joining:
+                break
+            for flow in joining:
+                self._join(flow)
+        return self._settle()
+
+    def _remove(self, leaving: Sequence[Flow]) -> None:
+        for flow in leaving:
+            for row, _ in flow.uses:
+                del row.flows[flow]
+        for flow in leaving:
+            for row, _ in flow.uses:
+                self._touch(row)
+                for other in row.flows:
+                    if other.limit is row:
+                        self._join(other)
+
+    def _touch(self, row: Row) -> None:
+        if not row.touched:
+            row.touched = True
+            row.members = []
+            row.weight = 0.0
+            row.outside = sum([flow.rate * weight for flow, weight in row.flows.items()])
+            self._touched.append(row)
+
+    def _join(self, flow: Flow) -> None:
+        if flow.moving:
+            return
+        flow.moving = True
+        self._moving.append(flow)
+        for row, weight in flow.uses:
+            if not row.touched:
+                self._touch(row)
+            row.members.append(flow)
+            row.weight += weight
+            row.outside -= weight * flow.rate
+
+    def _fill(self) -> None:
+        """Raise the rates of all moving flows together, freezing those that meet a full row or their cap."""
+        heap: list[tuple[float, int]] = []
+        for row in self._touched:
+            row.level, row.peak, row.demand = -1.0, 0.0, row.weight
+            row.free = row.capacity
+            if len(row.members) < len(row.flows):
+                row.free = max(row.capacity - row.outside, 0.0)
+            if row.members:
+                heap.append((row.free / row.demand, row.index))
+        for place, flow in enumerate(self._moving):
+            flow.new_rate = -1.0
+            if flow.cap < math.inf:
+                heap.append((flow.cap, -1 - place))
+        heapq.heapify(heap)
+        left = len(self._moving)
+        while left:
+            left -= self._freeze_next(heap)
+
+    def _freeze_next(self, heap: list[tuple[float, int]]) -> int:
+        """Freeze the flows at the next level and return how many there were."""
+        level, index = heapq.heappop(heap)
+        if index < 0:
+            flow = self._moving[-1 - index]
+            if flow.new_rate >= 0.0:
+                return 0
+            _freeze(flow, flow.cap, None)
+            return 1
+        row = self.rows[index]
+        flows = [flow for flow in row.members if flow.new_rate < 0.0]
+        if not flows:
+            return 0
+        share = max(row.free, 0.0) / row.demand
+        if share > level and heap and share > heap[0][0]:  # the row has gained room per flow since
+            heapq.heappush(heap, (share, index))
+            return 0
+        for flow in flows:
+            _freeze(flow, share, row)
+        row.level = share
+        return len(flows)
+
+    def _disturbed(self) -> list[Flow]:
+        """Return standing flows whose rate cannot stay: too fast for a full row, or no longer held back."""
+        joining: list[Flow] = []
+        for row in self._touched:
+            if not row.members or len(row.members) == len(row.flows):
+                continue
+            too_fast = row.level * (1.0 + ROUNDING) if row.level >= 0.0 else math.inf
+            held = row.peak * (1.0 - ROUNDING) if row.free <= ROUNDING * row.capacity else math.inf
+            for flow in row.flows:
+                if not flow.moving and (flow.rate > too_fast or (flow.limit is row and flow.rate < held)):
+                    joining.append(flow)
+        return joining
+
+    def _settle(self) -> tuple[list[Flow], list[Row]]:
+        changed = []
+        for row in self._touched:
+            row.touched = False
+            load = row.capacity - row.free if row.members else row.outside
+            if row.free <= ROUNDING * row.capacity:
+                load = row.capacity
+            if load != row.load:
+                row.load = load
+                changed.append(row)
+        for flow in self._moving:
+            flow.moving = False
+        return self._moving, changed
+
+
+def _freeze(flow: Flow, rate: float, limit: Row | None) -> None:
+    flow.new_rate, flow.new_limit = rate, limit
+    for row, weight in flow.uses:
+        row.free -= weight * rate
+        row.demand -= weight
+        row.peak = rate

@@ -1,0 +1,373 @@
+"""The solver of `planner.simulate.fairness` over arrays, compiled by numba; same algorithm, same answers.
+
+Imported only where numba is installed. All compiled functions are in this one module, because numba looks for
+changes only in the module of the function that is called before it uses what it compiled earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+
+from planner.simulate.fairness import ROUNDING
+from planner.simulate.fluid import SAME_RATE, SAME_TIME, FloatArray, IntArray
+from planner.simulate.layout import NUM_MOVING, NUM_QUEUED, NUM_TOUCHED, Records, State
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function on its first call, or load what an earlier run compiled."""
+    result: Function
+    try:
+        result = numba.njit(cache=True, error_model="numpy")(function)
+    except RuntimeError:  # no folder to keep it in
+        result = numba.njit(error_model="numpy")(function)
+    return result
+
+
+@compiled
+def precedes(keys: FloatArray, one: int, other: int) -> bool:
+    """Return whether an item comes before another: by key, and by number among equals."""
+    return bool(keys[one] < keys[other] or (keys[one] == keys[other] and one < other))
+
+
+@compiled
+def sift_up(keys: FloatArray, queue: IntArray, place: IntArray, at: int) -> None:
+    """Move the item at position ``at`` of a heap up to where it belongs."""
+    item = queue[at]
+    while at > 0:
+        parent = (at - 1) >> 1
+        if not precedes(keys, item, queue[parent]):
+            break
+        queue[at] = queue[parent]
+        place[queue[at]] = at
+        at = parent
+    queue[at] = item
+    place[item] = at
+
+
+@compiled
+def sift_down(keys: FloatArray, queue: IntArray, place: IntArray, size: int, at: int) -> None:
+    """Move the item at position ``at`` of a heap down to where it belongs."""
+    item = queue[at]
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and precedes(keys, queue[child + 1], queue[child]):
+            child += 1
+        if not precedes(keys, queue[child], item):
+            break
+        queue[at] = queue[child]
+        place[queue[at]] = at
+        at = child
+    queue[at] = item
+    place[item] = at
+
+
+@compiled
+def pop(keys: FloatArray, queue: IntArray, place: IntArray, size: int) -> int:
+    """Take the first item out of a heap of ``size`` items."""
+    item = queue[0]
+    place[item] = -1
+    if size > 1:
+        queue[0] = queue[size - 1]
+        sift_down(keys, queue, place, size - 1, 0)
+    return int(item)
+
+
+@compiled
+def link(s: State, width: int, number: int) -> None:
+    """Put a flow on the lists of its rows."""
+    flow = s.flows[number]
+    for k in range(flow.num_hops):
+        step = s.steps[flow.first_step + k]
+        row = s.rows[step.row]
+        hop = s.hops[number * width + k]
+        hop.row, hop.weight, hop.flow, hop.lost = step.row, step.weight, number, 0.0
+        hop.next, hop.previous = row.head, -1
+        if row.head >= 0:
+            s.hops[row.head].previous = number * width + k
+        row.head = number * width + k
+        row.num_flows += 1
+
+
+@compiled
+def unlink(s: State, width: int, number: int) -> None:
+    """Take a flow off the lists of its rows."""
+    flow = s.flows[number]
+    for i in range(number * width, number * width + flow.num_hops):
+        hop = s.hops[i]
+        row = s.rows[hop.row]
+        if hop.previous >= 0:
+            s.hops[hop.previous].next = hop.next
+        else:
+            row.head = hop.next
+        if hop.next >= 0:
+            s.hops[hop.next].previous = hop.previous
+        row.num_flows -= 1
+    if flow.limit >= 0:
+        s.rows[s.hops[flow.limit].row].num_held -= 1
+
+
+@compiled
+def touch(s: State, number: int) -> None:
+    """Let a row take part in this solve."""
+    row = s.rows[number]
+    if row.touched:
+        return
+    outside, fastest, at = 0.0, 0.0, row.head
+    while at >= 0:
+        hop = s.hops[at]
+        rate = s.flows[hop.flow].rate
+        outside += rate * hop.weight
+        fastest = max(fastest, rate)
+        at = hop.next
+    row.touched, row.outside, row.fastest = 1, outside, fastest
+    row.weight, row.num_members, row.members_held = 0.0, 0, 0
+    s.touched[s.counts[NUM_TOUCHED]] = number
+    s.counts[NUM_TOUCHED] += 1
+
+
+@compiled
+def join(s: State, width: int, number: int) -> None:
+    """Let a flow move in this solve."""
+    flow = s.flows[number]
+    if flow.moving:
+        return
+    flow.moving = 1
+    s.moving[s.counts[NUM_MOVING]] = number
+    s.counts[NUM_MOVING] += 1
+    for i in range(number * width, number * width + flow.num_hops):
+        hop = s.hops[i]
+        touch(s, hop.row)
+        row = s.rows[hop.row]
+        row.num_members += 1
+        row.weight += hop.weight
+        row.outside -= hop.weight * flow.rate
+    if flow.limit >= 0:
+        s.rows[s.hops[flow.limit].row].members_held += 1
+
+
+@compiled
+def freeze(s: State, width: int, number: int, rate: float, limit: int) -> None:
+    """Fix the new rate of a flow."""
+    flow = s.flows[number]
+    flow.new_rate, flow.new_limit = rate, limit
+    for i in range(number * width, number * width + flow.num_hops):
+        hop = s.hops[i]
+        row = s.rows[hop.row]
+        row.free -= hop.weight * rate
+        row.demand -= hop.weight
+        row.peak = rate
+        row.open -= 1
+
+
+@compiled
+def queue_levels(s: State) -> int:
+    """Queue every touched row at its fair share and every capped flow at its cap; return how many."""
+    size = 0
+    for i in range(s.counts[NUM_TOUCHED]):
+        row = s.rows[s.touched[i]]
+        row.level, row.peak = -1.0, 0.0
+        row.demand, row.open = row.weight, row.num_members
+        row.free = row.capacity
+        if row.num_members < row.num_flows:
+            row.free = max(row.capacity - row.outside, 0.0)
+        if row.num_members:
+            s.levels[s.touched[i]] = row.free / row.demand
+            s.level_queue[size] = s.touched[i]
+            size += 1
+    for i in range(s.counts[NUM_MOVING]):
+        flow = s.flows[s.moving[i]]
+        flow.new_rate = -1.0
+        if flow.cap < np.inf:
+            item = s.rows.size + s.moving[i]
+            s.levels[item] = flow.cap
+            s.level_queue[size] = item
+            size += 1
+    for i in range(size // 2 - 1, -1, -1):
+        sift_down(s.levels, s.level_queue, s.level_place, size, i)
+    return size
+
+
+@compiled
+def freeze_row(s: State, width: int, number: int, share: float) -> None:
+    """Freeze the moving flows of a full row."""
+    row = s.rows[number]
+    row.level = share
+    at = row.head
+    while row.open > 0:
+        flow = s.hops[at].flow
+        if s.flows[flow].moving and s.flows[flow].new_rate < 0.0:
+            freeze(s, width, flow, share, at)
+        at = s.hops[at].next
+
+
+@compiled
+def fill(s: State, width: int) -> None:
+    """Raise the rates of all moving flows together, freezing those that meet a full row or their cap."""
+    size = queue_levels(s)
+    while size:
+        item = pop(s.levels, s.level_queue, s.level_place, size)
+        size -= 1
+        if item >= s.rows.size:
+            flow = item - s.rows.size
+            if s.flows[flow].new_rate < 0.0:
+                freeze(s, width, flow, s.flows[flow].cap, -1)
+            continue
+        row = s.rows[item]
+        if row.open > 0:
+            share = max(row.free, 0.0) / row.demand
+            if size and share > s.levels[item] and share > s.levels[s.level_queue[0]]:
+                s.levels[item] = share  # the row got more room per flow since it was queued
+                s.level_queue[size] = item
+                sift_up(s.levels, s.level_queue, s.level_place, size)
+                size += 1
+            else:
+                freeze_row(s, width, item, share)
+
+
+@compiled
+def join_disturbed(s: State, width: int) -> bool:
+    """Let standing flows move whose rate cannot stay: too fast for a full row, or no longer held back."""
+    before = s.counts[NUM_MOVING]
+    for i in range(s.counts[NUM_TOUCHED]):
+        row = s.rows[s.touched[i]]
+        if row.num_members == 0 or row.num_members == row.num_flows:
+            continue
+        too_fast = row.level * (1.0 + ROUNDING) if row.level >= 0.0 else np.inf
+        held = row.peak * (1.0 - ROUNDING) if row.free <= ROUNDING * row.capacity else np.inf
+        if row.fastest <= too_fast and row.num_held == row.members_held:
+            continue
+        at = row.head
+        while at >= 0:
+            hop = s.hops[at]
+            flow = s.flows[hop.flow]
+            if flow.rate > too_fast or (flow.limit == at and flow.rate < held):
+                join(s, width, hop.flow)
+            at = hop.next
+    return bool(s.counts[NUM_MOVING] > before)
+
+
+@compiled
+def account(s: State, number: int, now: float) -> None:
+    """Bring the remaining bytes, and the time lost to the limiting row, up to ``now``."""
+    flow = s.flows[number]
+    elapsed = now - flow.since
+    if elapsed <= 0.0:
+        return
+    flow.since = now
+    flow.remaining = max(flow.remaining - flow.rate * elapsed, 0.0)
+    if flow.limit >= 0 and flow.rate < flow.alone:
+        s.hops[flow.limit].lost += elapsed * (1.0 - flow.rate / flow.alone)
+
+
+@compiled
+def move(s: State, number: int, now: float) -> None:
+    """Give a flow its new rate from ``now`` on."""
+    flow = s.flows[number]
+    same = abs(flow.new_rate - flow.rate) <= SAME_RATE * flow.rate and flow.since < now
+    if same and flow.limit == flow.new_limit:
+        return
+    account(s, number, now)
+    if flow.limit >= 0:
+        s.rows[s.hops[flow.limit].row].num_held -= 1
+    if flow.new_limit >= 0:
+        s.rows[s.hops[flow.new_limit].row].num_held += 1
+    flow.limit = flow.new_limit
+    if same:
+        return
+    flow.rate = flow.new_rate
+    s.finish[number] = now + flow.remaining / flow.rate if flow.rate > 0.0 else np.inf
+    if s.place[number] < 0:
+        s.queue[s.counts[NUM_QUEUED]] = number
+        s.place[number] = s.counts[NUM_QUEUED]
+        s.counts[NUM_QUEUED] += 1
+    sift_up(s.finish, s.queue, s.place, s.place[number])
+    sift_down(s.finish, s.queue, s.place, s.counts[NUM_QUEUED], s.place[number])
+
+
+@compiled
+def settle(s: State, now: float, changes: Records, num_changes: int) -> int:
+    """Apply the new rates, append changed loads to ``changes`` and return how many it holds."""
+    for i in range(s.counts[NUM_TOUCHED]):
+        row = s.rows[s.touched[i]]
+        row.touched = 0
+        load = row.capacity - row.free if row.num_members else row.outside
+        if row.free <= ROUNDING * row.capacity:
+            load = row.capacity
+        if load != row.load:
+            row.load = load
+            change = changes[num_changes]
+            change.time, change.row, change.load = now, s.touched[i], load
+            num_changes += 1
+    for i in range(s.counts[NUM_MOVING]):
+        s.flows[s.moving[i]].moving = 0
+        move(s, s.moving[i], now)
+    return num_changes
+
+
+@compiled
+def join_held(s: State, width: int, number: int, everyone: bool) -> None:
+    """Let the flows move that a row holds back, or everyone on it."""
+    at = s.rows[number].head
+    while at >= 0:
+        hop = s.hops[at]
+        if everyone or s.flows[hop.flow].limit == at:
+            join(s, width, hop.flow)
+        at = hop.next
+
+
+@compiled
+def update(
+    s: State,
+    now: float,
+    arriving: IntArray,
+    leaving: IntArray,
+    resized: IntArray,
+    changes: Records,
+    num_changes: int,
+) -> int:
+    """Solve for the rates from ``now`` on; return how many ``changes`` of load are logged."""
+    width = s.hops.size // s.flows.size
+    s.counts[NUM_MOVING] = s.counts[NUM_TOUCHED] = 0
+    for flow in leaving:
+        unlink(s, width, flow)
+    for flow in leaving:
+        for i in range(flow * width, flow * width + s.flows[flow].num_hops):
+            touch(s, s.hops[i].row)
+            join_held(s, width, s.hops[i].row, False)
+    for flow in arriving:
+        s.flows[flow].began = s.flows[flow].since = now
+        link(s, width, flow)
+        join(s, width, flow)
+    for row in resized:
+        join_held(s, width, row, True)
+    fill(s, width)
+    while join_disturbed(s, width):
+        fill(s, width)
+    return settle(s, now, changes, num_changes)
+
+
+@compiled
+def take_due(s: State, now: float, now_or_so: float, ended: IntArray) -> int:
+    """Take out the flows that have drained by ``now``; put them into ``ended`` and return how many."""
+    width = s.hops.size // s.flows.size
+    num_ended = 0
+    while s.counts[NUM_QUEUED] > 0:
+        flow = s.queue[0]
+        if s.finish[flow] == np.inf or s.finish[flow] > now_or_so + SAME_TIME * (now - s.flows[flow].began):
+            break
+        pop(s.finish, s.queue, s.place, s.counts[NUM_QUEUED])
+        s.counts[NUM_QUEUED] -= 1
+        account(s, flow, now)
+        for i in range(flow * width, flow * width + s.flows[flow].num_hops):
+            s.rows[s.hops[i].row].waiting += s.hops[i].lost
+        ended[num_ended] = flow
+        num_ended += 1
+    return num_ended

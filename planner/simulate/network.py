@@ -1,0 +1,272 @@
+"""A network as one SimPy object: transfers share its links max-min fairly, as a fluid.
+
+A transfer first pays the latency of its route and then drains over all its links at once. The network keeps
+one pending wake-up, for the next transfer to finish, and takes all that happens at one time as one event.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import simpy
+from simpy.events import NORMAL, EventPriority
+
+from planner.errors import SimulationError, nearest
+from planner.simulate.fluid import Ended, Fluid, PlainFluid
+from planner.simulate.links import FlowRecord, LinkSpec
+from planner.simulate.priorities import PriorityStack
+from planner.simulate.utilisation import Utilisation, combine
+
+LAST = EventPriority(2)
+"""Priority of events that come after everything else at their time."""
+
+
+class _Path(NamedTuple):
+    """A route in one priority class: the class, the number of the route there, its latency in s."""
+
+    fluid: Fluid
+    number: int
+    latency: float
+
+
+class _Transfer(NamedTuple):
+    """A transfer under way; ``start`` in s, ``size`` in bytes, ``cap`` in bytes/s."""
+
+    done: simpy.Event
+    start: float
+    size: float
+    route: tuple[int, ...]
+    cap: float
+    tag: str
+
+
+class _Alarm(simpy.Event):
+    """An event that happens by itself after ``delay`` s and calls one function."""
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        call: Callable[[simpy.Event], None],
+        delay: float,
+        priority: EventPriority,
+    ) -> None:
+        super().__init__(env)
+        self._ok, self._value = True, None
+        self.callbacks.append(call)
+        env.schedule(self, priority, delay)
+
+
+class Network:
+    """Directed links shared max-min fairly by the transfers under way.
+
+    Parameters
+    ----------
+    env
+        Clock.
+    links
+        A link is known by its place here.
+    groups
+        Total capacity of each duplex group, bytes/s, over all links that name it.
+    record
+        Whether to keep what `utilisation` and the waits of a `FlowRecord` need.
+    compiled
+        Whether to use the solver compiled by numba, which gives the same answers; None: if numba is there.
+
+    Attributes
+    ----------
+    names
+        Names of all rows: the links, then the groups.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        links: Sequence[LinkSpec],
+        groups: Mapping[str, float] | None = None,
+        *,
+        record: bool = True,
+        compiled: bool | None = None,
+    ) -> None:
+        groups = groups or {}
+        self.env, self.links, self.record = env, tuple(links), record
+        self.names = (*(link.name for link in links), *groups)
+        self._capacity = [float(rate) for rate in (*(link.rate for link in links), *groups.values())]
+        self._latency = [float(link.latency) for link in links]
+        self._uses = _uses_of_links(self.links, groups)
+        self._began = env.now
+        self._classes = PriorityStack(self._capacity, partial(_fluid_type(compiled), record=record))
+        self._paths: dict[tuple[tuple[int, ...], int], _Path] = {}
+        self._settling = False
+        self._wake_up: simpy.Event | None = None
+        self._wake_up_time = math.inf
+
+    def send(
+        self,
+        route: Sequence[int],
+        size: float,
+        *,
+        cap: float = math.inf,
+        priority: int = 0,
+        tag: str = "",
+    ) -> simpy.Event:
+        """Start a transfer.
+
+        Parameters
+        ----------
+        route
+            Link indices in order; empty for a transfer that stays where it is.
+        size
+            Bytes; none takes only the latency.
+        cap
+            Highest rate of this transfer, bytes/s.
+        priority
+            Class of the transfer: lower numbers are served first, each class taking all it can use.
+        tag
+            Kept in the record.
+
+        Returns
+        -------
+        simpy.Event
+            Succeeds when the last byte has arrived, with a `FlowRecord`.
+        """
+        if not (0.0 <= size < math.inf and cap > 0.0):
+            raise SimulationError(f"transfer {tag!r}: size must be finite and not negative, cap positive")
+        path = self._path(tuple(route), priority)
+        transfer = _Transfer(simpy.Event(self.env), self.env.now, size, tuple(route), cap, tag)
+        if path.latency > 0.0:
+            _Alarm(self.env, partial(self._begin, transfer, path), path.latency, NORMAL)
+        else:
+            self._begin(transfer, path)
+        return transfer.done
+
+    def utilisation(self) -> Utilisation:
+        """Return the load of every link and group from the network's creation until now."""
+        if not self.record:
+            raise SimulationError("this network does not record; make it with record=True")
+        times, loads, first = combine(self._classes.logs(), len(self.names))
+        return Utilisation(
+            self.names,
+            np.array(self._capacity),
+            self._began,
+            self.env.now,
+            times,
+            loads,
+            first,
+            self._classes.waiting(),
+        )
+
+    def _path(self, route: tuple[int, ...], priority: int) -> _Path:
+        path = self._paths.get((route, priority))
+        if path is None:
+            path = self._paths[route, priority] = self._new_path(route, priority)
+        return path
+
+    def _new_path(self, route: tuple[int, ...], priority: int) -> _Path:
+        if route and not (min(route) >= 0 and max(route) < len(self.links)):
+            wrong = next(link for link in route if not 0 <= link < len(self.links))
+            raise SimulationError(f"there is no link {wrong}; the last is {len(self.links) - 1}")
+        weights: dict[int, float] = {}
+        for link in route:
+            for row, weight in self._uses[link]:
+                weights[row] = weights.get(row, 0.0) + weight
+        latency = sum([self._latency[link] for link in route])
+        alone = min([self._capacity[row] / weight for row, weight in weights.items()], default=math.inf)
+        fluid = self._classes.fluid(priority)
+        return _Path(fluid, fluid.add_route(list(weights), list(weights.values()), alone), latency)
+
+    def _begin(self, transfer: _Transfer, path: _Path, _: simpy.Event | None = None) -> None:
+        """Let the bytes flow, now that the latency is paid."""
+        if transfer.size == 0.0 or (not transfer.route and transfer.cap == math.inf):
+            self._complete(Ended(transfer, -1, {}))
+            return
+        path.fluid.start(transfer, path.number, transfer.size, transfer.cap)
+        self._settle_last()
+
+    def _settle_last(self) -> None:
+        if not self._settling:
+            self._settling = True
+            _Alarm(self.env, self._settle, 0.0, LAST)
+
+    def _settle(self, _: simpy.Event) -> None:
+        """Share the links anew, once everything that happens at this time has happened."""
+        self._settling = False
+        self._classes.update(self.env.now)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Have a wake-up pending no later than the next finish; one that comes too early arms again."""
+        finish = self._classes.next_finish()
+        if finish < self._wake_up_time:
+            self._wake_up_time = finish
+            self._wake_up = _Alarm(self.env, self._wake, max(finish - self.env.now, 0.0), NORMAL)
+
+    def _wake(self, event: simpy.Event) -> None:
+        if event is not self._wake_up:
+            return
+        self._wake_up, self._wake_up_time = None, math.inf
+        ended = self._classes.due(self.env.now)
+        for flow in ended:
+            self._complete(flow)
+        if ended:
+            self._settle_last()
+        else:
+            self._arm()
+
+    def _complete(self, ended: Ended) -> None:
+        transfer = ended.token
+        assert isinstance(transfer, _Transfer)
+        record = FlowRecord(
+            transfer.start,
+            self.env.now,
+            transfer.size,
+            transfer.route,
+            transfer.tag,
+            ended.bottleneck,
+            ended.waits,
+        )
+        transfer.done.succeed(record)
+
+
+def _fluid_type(compiled: bool | None) -> Callable[..., Fluid]:
+    if compiled is None:
+        compiled = importlib.util.find_spec("numba") is not None
+    if not compiled:
+        return PlainFluid
+    try:
+        from planner.simulate.compiled import CompiledFluid  # here, as numba is optional and slow to import
+    except ModuleNotFoundError as error:
+        if error.name != "numba":
+            raise
+        raise SimulationError("the compiled solver needs numba: pip install 'planner[numba]'") from None
+    return CompiledFluid
+
+
+def _uses_of_links(
+    links: Sequence[LinkSpec], groups: Mapping[str, float]
+) -> list[tuple[tuple[int, float], ...]]:
+    """Return per link the rows that it crosses and the capacity that each byte takes there."""
+    counts = Counter([link.name for link in links] + list(groups))
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise SimulationError(f"links and groups need names of their own; repeated: {', '.join(repeated)}")
+    row_of_group = {name: len(links) + place for place, name in enumerate(groups)}
+    for name, capacity in groups.items():
+        if not 0.0 < capacity < math.inf:
+            raise SimulationError(f"duplex group {name!r}: the capacity must be positive and finite")
+    uses = []
+    for index, link in enumerate(links):
+        rows = [(index, 1.0)]
+        if link.group is not None:
+            if link.group not in row_of_group:
+                hint = nearest(link.group, row_of_group)
+                also = f"; did you mean {hint!r}?" if hint else ""
+                raise SimulationError(f"link {link.name!r}: no duplex group {link.group!r}{also}")
+            rows.append((row_of_group[link.group], link.group_weight))
+        uses.append(tuple(rows))
+    return uses

@@ -1,0 +1,80 @@
+"""Lower bounds of the step time of many strategies, before any layer split or rank order is chosen."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.costs import Candidates, StageCosts
+from planner.placement import TrainingProblem
+
+FloatArray = NDArray[np.float64]
+
+
+def step_time_bounds(problem: TrainingProblem, many: Candidates, costs: StageCosts) -> FloatArray:
+    r"""Return a lower bound of the step time of every row, s.
+
+    Some stage holds at least :math:`\lceil L / p \rceil` layers, the slowest stage is at least the mean,
+    the sum over stages is the same for every split, and the exposed synchronisation is at least the share
+    that nothing hides. The step time grows with the slowest stage, so bounds compose.
+    """
+    model = problem.model
+    dense, expert = model.dense_layers, model.layers - model.dense_layers
+    total = dense * costs.dense + expert * costs.moe + costs.first + costs.last + many.pp * costs.hop
+    most = np.ceil(model.layers / many.pp)
+    lightest = _lightest(costs.dense, costs.moe, dense, expert)
+    slowest = np.maximum(total / many.pp, most * lightest + costs.hop)
+    slowest = np.maximum(slowest, np.ceil(expert / many.pp) * costs.moe + costs.hop)
+    slowest = np.maximum(slowest, np.maximum(costs.first, costs.last) + lightest + costs.hop)
+    sync = costs.sync_alpha + most * _lightest(costs.sync_dense, costs.sync_moe, dense, expert)
+    update = most * _lightest(costs.update_dense, costs.update_moe, dense, expert)
+    tail = (1.0 - costs.overlap) * sync + update
+    pipeline = costs.num_micro_batches * slowest + (total - slowest) / many.virtual
+    return np.asarray(pipeline + tail)
+
+
+def _lightest(dense: FloatArray, expert: FloatArray, num_dense: int, num_expert: int) -> FloatArray:
+    if num_expert == 0:
+        return dense
+    return expert if num_dense == 0 else np.minimum(dense, expert)
+
+
+def may_fit(problem: TrainingProblem, many: Candidates, costs: StageCosts) -> NDArray[np.bool_]:
+    """Return which rows can fit in memory at all: the stages' room adds up to all layers (necessary).
+
+    Memory does not depend on where ranks are placed. A mixture-of-experts model has to fit its expert
+    layers; its few dense layers are left aside.
+    """
+    model = problem.model
+    counted = model.layers - model.dense_layers or model.layers
+    static, kept = (costs.static_dense, costs.kept_dense) if model.experts is None else (costs.static_moe, costs.kept_moe)
+    fits = np.zeros(len(many), dtype=np.bool_)
+    for stages in np.unique(many.pp):
+        rows = np.flatnonzero(many.pp == stages)
+        flight = flights(int(stages), many.virtual[rows], costs.num_micro_batches[rows])
+        room = np.repeat((problem.capacity - costs.static_base[rows] - costs.peak_working[rows])[:, None], stages, axis=1)
+        room[:, 0] -= costs.static_first[rows]
+        room[:, -1] -= costs.static_last[rows]
+        layers = np.floor(room / (static[rows, None] + kept[rows, None] * flight) + 1e-9)
+        fits[rows] = (room >= 0).all(axis=1) & (np.maximum(layers, 0).sum(axis=1) >= counted)
+    return fits
+
+
+def flights(stages: int, virtual: NDArray[np.int64], micro_batches: FloatArray) -> FloatArray:
+    """Return the stage-fulls of activations in flight, shape (n, stages); see costs.pipeline.in_flight."""
+    place = np.arange(stages, dtype=float)[None, :]
+    chunks = 2 * (stages - place - 1) + (virtual[:, None] - 1) * stages + 1
+    plain = np.minimum(stages - place, micro_batches[:, None])
+    interleaved = np.minimum(chunks, micro_batches[:, None] * virtual[:, None]) / virtual[:, None]
+    return np.asarray(np.where(virtual[:, None] == 1, plain, interleaved))
+
+
+def compute_bound(problem: TrainingProblem, many: Candidates, flops: float) -> FloatArray:
+    r"""Return the time of the model's matrix work alone, with the bubble and full recomputation, s.
+
+    Stages of mean time :math:`T` take at least :math:`(m + (p - 1) / v) T` for :math:`m` micro-batches.
+    """
+    count = problem.job.global_batch / (many.dp * many.micro_batch)
+    bubble = 1.0 + (many.pp - 1) / many.virtual / count
+    again = np.where(many.recompute == 2, 1.0 + problem.model.layers_share / 3.0, 1.0)
+    return np.asarray(flops / (many.ranks * problem.rates.matmul) * bubble * again)

@@ -1,0 +1,168 @@
+"""Solve one job and assemble its part of the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.errors import NoPlanError
+from planner.placement import (
+    Baseline,
+    Batching,
+    Decision,
+    JobPlan,
+    Problem,
+    ServingPlan,
+    ServingProblem,
+    TrainingPlan,
+    TrainingProblem,
+    judge_training,
+    memory_records,
+    prediction,
+    serving_memory,
+    serving_prediction,
+)
+from planner.placement.bindings import gpu_bindings, with_core_lists
+from planner.schema import compress
+from planner.solve.baselines import even_layers, serving_baselines, training_baselines
+from planner.solve.budget import Budget
+from planner.solve.degrees import powers_of_two
+from planner.solve.infeasible import explain_serving, explain_training
+from planner.solve.serving import PlacedService, ServingSearch
+from planner.solve.training import PlacedStrategy, search_training
+from planner.solve.why import serving_decisions, training_decisions
+
+PROVEN = 1e-6
+"""Relative gap below which a plan counts as optimal."""
+
+
+@dataclass(frozen=True)
+class JobSolution:
+    """The plan of one job with what was proven about it.
+
+    Attributes
+    ----------
+    value, bound
+        Objective and its proven lower bound.
+    unit
+        Unit of both: ``s`` or ``GPUs``.
+    evaluated, visited
+        Strategies priced, and strategies placed.
+    """
+
+    plan: JobPlan
+    objective: str
+    unit: str
+    value: float
+    bound: float
+    evaluated: int
+    visited: int
+    baselines: list[Baseline]
+    decisions: list[Decision]
+
+    @property
+    def gap(self) -> float:
+        """Relative gap between objective and bound."""
+        return max(0.0, (self.value - self.bound) / self.value) if self.value > 0 else 0.0
+
+    @property
+    def proven(self) -> bool:
+        """Whether the plan is proven optimal."""
+        return self.gap <= PROVEN
+
+
+def solve_job(problem: Problem, budget: Budget, *, explain: bool = True) -> JobSolution:
+    """Return the best plan of a job with its bound.
+
+    Parameters
+    ----------
+    explain
+        Whether to work out baselines and the runner-up of every decision.
+
+    Raises
+    ------
+    InfeasibleError
+        If no plan can exist; it names the constraints in conflict and the nearest change.
+    NoPlanError
+        If the budget ended before any plan was found.
+    """
+    if isinstance(problem, TrainingProblem):
+        return _solve_training(problem, budget, explain=explain)
+    return _solve_serving(problem, budget, explain=explain)
+
+
+def _solve_training(problem: TrainingProblem, budget: Budget, *, explain: bool) -> JobSolution:
+    search = search_training(problem, budget)
+    if search.best is None:
+        if budget.over and search.fits_somewhere:
+            raise NoPlanError(_out_of_time(problem.job.name, budget), search.bound)
+        raise explain_training(problem)
+    best = search.best
+    plan = training_plan(problem, best)
+    baselines = training_baselines(problem, best) if explain else []
+    decisions = training_decisions(problem, best, budget) if explain else []
+    return JobSolution(
+        plan, "step_time", "s", best.seconds, search.bound, search.evaluated, search.visited, baselines, decisions
+    )
+
+
+def _out_of_time(name: str, budget: Budget) -> str:
+    return f"job {name!r}: no plan within {budget.seconds:g} s; give more time with --time-limit"
+
+
+def training_plan(problem: TrainingProblem, best: PlacedStrategy) -> TrainingPlan:
+    """Return the plan record of a placed strategy."""
+    outcome = judge_training(problem, best.strategy, best.layers, best.devices)
+    nodes = dict.fromkeys(device.split("/", 1)[0] for device in best.devices)
+    machines = {problem.topology.node_of[node].machine.name: problem.topology.node_of[node].machine for node in nodes}
+    return TrainingPlan(
+        name=problem.job.name,
+        model=problem.model.name,
+        strategy=best.strategy,
+        num_micro_batches=problem.job.global_batch // (best.strategy.dp * best.strategy.micro_batch),
+        layers=best.layers,
+        devices=compress(best.devices),
+        bindings=[binding for machine in machines.values() for binding in gpu_bindings(machine)],
+        memory=memory_records(problem, outcome),
+        prediction=prediction(problem, best.strategy, outcome),
+    )
+
+
+def _solve_serving(problem: ServingProblem, budget: Budget, *, explain: bool) -> JobSolution:
+    search = ServingSearch(problem, budget)
+    search.run()
+    if search.best is None:
+        if budget.over:
+            raise NoPlanError(_out_of_time(problem.job.name, budget), search.bound)
+        raise explain_serving(problem)
+    best = search.best
+    plan = serving_plan(problem, best)
+    baselines = serving_baselines(problem, best, budget) if explain else []
+    decisions = serving_decisions(problem, best, budget) if explain else []
+    unit = "GPUs" if problem.job.objective == "gpus" else "s"
+    return JobSolution(
+        plan, problem.job.objective, unit, best.value, search.bound, search.evaluated, search.visited, baselines, decisions
+    )
+
+
+def serving_plan(problem: ServingProblem, best: PlacedService) -> ServingPlan:
+    """Return the plan record of a placed service."""
+    nodes = {replica.node: problem.topology.node_of[replica.node].machine for replica in best.replicas}
+    kept = int(problem.calibration.number("host_cores_per_gpu"))
+    model = best.outcome.model
+    max_batch = int(model.max_batch[0])
+    machines = {machine.name: machine for machine in nodes.values()}
+    return ServingPlan(
+        name=problem.job.name,
+        model=problem.model.name,
+        strategy=best.strategy,
+        layers=even_layers(problem.model.layers, best.strategy.pp),
+        replicas=with_core_lists(best.replicas, nodes, kept),
+        bindings=[binding for machine in machines.values() for binding in gpu_bindings(machine, kept)],
+        batching=Batching(
+            max_batch=max_batch,
+            max_tokens=int(problem.calibration.number("prefill_chunk")),
+            graph_shapes=powers_of_two(max_batch) if problem.job.cuda_graphs else [],
+        ),
+        memory=serving_memory(problem, best.strategy, model, max_batch),
+        prediction=serving_prediction(problem, best.outcome, best.strategy),
+    )

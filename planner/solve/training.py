@@ -1,0 +1,227 @@
+"""Exact search over training strategies: evaluate all, visit in order of bound, place, stop with a proof."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.costs import Candidates, StageCosts, stage_costs
+from planner.placement import Strategy, TrainingProblem, as_candidates, as_strategy, judge_training
+from planner.placement.training import model_flops
+from planner.solve.bounds import compute_bound, may_fit, step_time_bounds
+from planner.solve.budget import Budget
+from planner.solve.degrees import Chain, Share, as_spans, level_sizes, strategies, with_spans
+from planner.solve.layers import best_split
+from planner.solve.layout import exact_layout, nested_layout
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+BLOCK_ROWS = 30_000
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class PlacedStrategy:
+    """A strategy with its layers and devices, and the judge's step time, s."""
+
+    strategy: Strategy
+    layers: list[int]
+    devices: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Candidates in order of bound, each with its chain of shares."""
+
+    bounds: FloatArray
+    many: Candidates
+    shares: IntArray
+
+
+@dataclass
+class TrainingSearch:
+    """State of one search; :func:`search_training` runs it.
+
+    Attributes
+    ----------
+    evaluated, visited
+        Strategies priced with a bound, and those that were placed.
+    unresolved
+        Bounds of candidates that could neither be placed nor excluded.
+    """
+
+    problem: TrainingProblem
+    budget: Budget
+    best: PlacedStrategy | None = None
+    evaluated: int = 0
+    visited: int = 0
+    unresolved: list[float] = field(default_factory=list)
+    bound: float = float("inf")
+    fits_somewhere: bool = False
+
+    def __post_init__(self) -> None:
+        self.levels = level_sizes(self.problem.hierarchy)
+        self._batches: list[_Batch] = []
+        self._queue: list[tuple[float, int, int]] = []
+        self._seen: set[tuple[Strategy, Chain]] = set()
+
+    @property
+    def incumbent(self) -> float:
+        """Step time of the best placed strategy, s, infinite before there is one."""
+        return float("inf") if self.best is None else self.best.seconds
+
+    # -- evaluation ----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Evaluate every strategy that could still win, then visit them in order of bound."""
+        many = strategies(self.problem)
+        floor = compute_bound(self.problem, many, model_flops(self.problem))
+        order = np.argsort(floor, kind="stable")
+        limit = float("inf")
+        for start in range(0, len(order), BLOCK_ROWS):
+            block = order[start : start + BLOCK_ROWS]
+            if floor[block[0]] >= self.incumbent * (1 - TOLERANCE):
+                break
+            if self.budget.over:
+                limit = float(floor[block[0]])
+                break
+            self._evaluate(many.take(block))
+            self._visit(most=4)
+        self._visit(most=None)
+        pending = self._queue[0][0] if self._queue else float("inf")
+        self.bound = min([self.incumbent, pending, limit, *self.unresolved])
+
+    def _evaluate(self, many: Candidates) -> None:
+        """Price candidates under every span and queue those that could still win, in order of bound."""
+        fitting = self.fitting(many)
+        if not len(fitting):
+            return
+        rows, shares = with_spans(fitting, self.levels)
+        spread = fitting.take(rows)
+        bounds = step_time_bounds(self.problem, spread, self._costs(spread, shares))
+        self.evaluated += len(rows)
+        kept = np.flatnonzero(bounds < self.incumbent * (1 - TOLERANCE))
+        kept = kept[np.argsort(bounds[kept], kind="stable")]
+        if len(kept):
+            self._batches.append(_Batch(bounds[kept], spread.take(kept), shares[kept]))
+            heapq.heappush(self._queue, (float(bounds[kept[0]]), len(self._batches) - 1, 0))
+
+    def fitting(self, many: Candidates) -> Candidates:
+        """Return the strategies that may fit in memory, which does not depend on their placement."""
+        together = np.ones((len(many), len(self.levels), 6), dtype=np.int64) * many.ranks[:, None, None]
+        fits = may_fit(self.problem, many, self._costs(many, together))
+        self.fits_somewhere |= bool(fits.any())
+        return many.take(np.flatnonzero(fits))
+
+    def _costs(self, many: Candidates, shares: IntArray) -> StageCosts:
+        problem = self.problem
+        spans = as_spans(many, shares)
+        return stage_costs(problem.shape, many, spans, problem.rates, problem.fabric, problem.calibration)
+
+    def _push(self, bound: float, one: Candidates, chain: Chain) -> None:
+        """Queue a single candidate."""
+        self._batches.append(_Batch(np.asarray([bound]), one, np.asarray([chain])))
+        heapq.heappush(self._queue, (bound, len(self._batches) - 1, 0))
+
+    # -- visits --------------------------------------------------------------------------------------
+
+    def _visit(self, most: int | None) -> None:
+        """Place candidates in order of bound until none can win (or ``most`` were placed)."""
+        count = 0
+        while self._queue and not self.budget.over and (most is None or count < most):
+            bound, number, row = heapq.heappop(self._queue)
+            if bound >= self.incumbent * (1 - TOLERANCE):
+                self._queue.clear()
+                self._batches.clear()
+                return
+            batch = self._batches[number]
+            if row + 1 < len(batch.bounds):
+                heapq.heappush(self._queue, (float(batch.bounds[row + 1]), number, row + 1))
+            self._place(batch.many.take(np.asarray([row])), as_chain(batch.shares[row]))
+            count += 1
+            self.budget.progress("place", self.visited, bound, self.incumbent)
+
+    def _place(self, one: Candidates, chain: Chain) -> None:
+        problem, strategy = self.problem, as_strategy(one, 0)
+        if (strategy, chain) in self._seen:
+            return
+        self._seen.add((strategy, chain))
+        self.visited += 1
+        costs = self._costs(one, np.asarray([chain]))
+        split = best_split(problem, strategy, costs, 0, seconds=self.budget.left, seed=self.budget.seed)
+        if split is None or split.bound >= self.incumbent * (1 - TOLERANCE):
+            return
+        gpus = nested_layout(strategy, chain, problem.hierarchy)
+        if gpus is not None and self._accept(strategy, split.layers, gpus) <= split.seconds * (1 + TOLERANCE):
+            return
+        exact, proven = exact_layout(strategy, chain, problem.hierarchy, seconds=self.budget.left, seed=self.budget.seed)
+        if exact is not None and self._accept(strategy, split.layers, exact) <= split.seconds * (1 + TOLERANCE):
+            return
+        if not proven:
+            self.unresolved.append(split.bound)
+        for weaker in weaker_chains(chain, len(self.levels)):
+            self._push(self._bound(one, weaker), one, weaker)
+
+    def _bound(self, one: Candidates, chain: Chain) -> float:
+        return float(step_time_bounds(self.problem, one, self._costs(one, np.asarray([chain])))[0])
+
+    def _accept(self, strategy: Strategy, layers: list[int], gpus: IntArray) -> float:
+        devices = [self.problem.hierarchy.gpus[gpu] for gpu in gpus]
+        seconds = judge_training(self.problem, strategy, layers, devices).step_time
+        if seconds < self.incumbent:
+            self.best = PlacedStrategy(strategy, layers, devices, seconds)
+        return seconds
+
+
+def as_chain(shares: IntArray) -> Chain:
+    """Return an array of shares, shape (levels, 6), as a hashable chain."""
+    return tuple((int(a), int(b), int(c), int(d), int(e), int(f)) for a, b, c, d, e, f in shares)
+
+
+def weaker_chains(chain: Chain, num_levels: int) -> list[Chain]:
+    """Return the chains with one share of one level reduced: what to try when a chain cannot be laid out."""
+    found = []
+    for level, axis in itertools.product(range(num_levels - 1), (0, 2, 3, 4, 5)):
+        share = list(chain[level])
+        if share[axis] <= 1:
+            continue
+        share[axis] = 1 if axis == 3 else share[axis] - 1
+        share[1] = min(share[1], share[2])
+        lowered: Share = (share[0], share[1], share[2], share[3], share[4], share[5])
+        inner = tuple(_at_most(item, lowered) for item in chain[:level])
+        found.append((*inner, lowered, *chain[level + 1 :]))
+    return found
+
+
+def _at_most(share: Share, limit: Share) -> Share:
+    a, b, c, d, e, f = (min(x, y) for x, y in zip(share, limit, strict=True))
+    return a, b, c, d, e, f
+
+
+def search_training(problem: TrainingProblem, budget: Budget) -> TrainingSearch:
+    """Return the finished search of a training problem."""
+    search = TrainingSearch(problem, budget)
+    search.run()
+    return search
+
+
+def best_of(problem: TrainingProblem, many: Candidates, budget: Budget, tries: int = 6) -> PlacedStrategy | None:
+    """Return the best placed strategy among the most promising of some candidates."""
+    if not len(many):
+        return None
+    search = TrainingSearch(problem, budget)
+    floor = compute_bound(problem, many, model_flops(problem))
+    search._evaluate(many.take(np.argsort(floor, kind="stable")[:BLOCK_ROWS]))
+    search._visit(most=tries)
+    return search.best
+
+
+def with_layout(problem: TrainingProblem, strategy: Strategy, budget: Budget) -> PlacedStrategy | None:
+    """Return the best placement of one given strategy."""
+    return best_of(problem, as_candidates(strategy), budget, tries=64)

@@ -1,0 +1,209 @@
+"""Documents of kind ``workload/1``: jobs, their traffic, their limits, their CPU stages."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from planner.schema import Bytes, Document, Name, PerSecond, Ratio, Record, Seconds
+from planner.workload.models import Precision, Transformer
+
+Access = Literal["streaming", "random", "control"]
+Recompute = Literal["none", "selective", "full"]
+
+
+def _preset_or_dims(value: object) -> object:
+    return {"preset": value} if isinstance(value, str) else value
+
+
+class ModelReference(Record):
+    """A model by preset name, by the path of a Hugging Face ``config.json``, or by its dimensions."""
+
+    preset: Name | None = None
+    config: str | None = None
+    dims: Transformer | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ModelReference:
+        if sum(item is not None for item in (self.preset, self.config, self.dims)) != 1:
+            raise ValueError(
+                "give exactly one of 'preset', 'config' (path of a Hugging Face config.json) and 'dims'"
+            )
+        return self
+
+
+Model = Annotated[ModelReference, BeforeValidator(_preset_or_dims)]
+
+
+class Lengths(Record):
+    """A distribution of token counts.
+
+    Attributes
+    ----------
+    mean
+        Mean, tokens.
+    cv
+        Coefficient of variation of the log-normal law that is drawn from; 0 for a constant.
+    """
+
+    mean: float = Field(gt=0)
+    cv: float = Field(default=0.0, ge=0)
+
+
+class Traffic(Record):
+    """Requests that arrive.
+
+    Attributes
+    ----------
+    process
+        ``poisson``, ``gamma`` (with ``cv``), ``deterministic`` or ``trace`` (with ``trace``, a CSV file
+        with the columns ``arrived_at``, ``num_prefill_tokens``, ``num_decode_tokens``).
+    rate
+        Offered rate, requests/s.
+    prefix
+        Share of prompt tokens found in the prefix cache, 0 to 1.
+    """
+
+    process: Literal["poisson", "gamma", "deterministic", "trace"] = "poisson"
+    rate: PerSecond = Field(gt=0)
+    cv: float = Field(default=1.0, gt=0)
+    trace: str | None = None
+    prompt: Lengths
+    output: Lengths
+    prefix: Ratio = Field(default=0.0, ge=0, lt=1)
+    images: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _trace_named(self) -> Traffic:
+        if (self.process == "trace") != (self.trace is not None):
+            raise ValueError("process 'trace' and the field 'trace' (a CSV file) go together")
+        return self
+
+
+class Slo(Record):
+    """Limits that the 99th percentile must meet, s: time to first token, per output token, end to end."""
+
+    ttft_p99: Seconds | None = Field(default=None, gt=0)
+    tpot_p99: Seconds | None = Field(default=None, gt=0)
+    latency_p99: Seconds | None = Field(default=None, gt=0)
+
+
+class CpuStage(Record):
+    """A stage that runs on host cores, before or after the model.
+
+    Attributes
+    ----------
+    work
+        Core time per request on the reference core (core_speed 1.0, 512-bit vectors), s.
+    vector_share
+        Share of that time that scales with the width of the vector unit, 0 to 1.
+    bytes_in, bytes_out
+        Bytes read from the stage before and handed on per request.
+    traffic_bytes
+        Bytes of host memory traffic per request; ``bytes_in + bytes_out`` when absent.
+    memory
+        Resident bytes per worker.
+    parallel
+        Cores that one request can use at once.
+    access
+        Pattern in which the GPU, or the next stage, reads what this stage hands on.
+    """
+
+    name: Name
+    work: Seconds = Field(gt=0)
+    vector_share: Ratio = Field(default=0.0, ge=0, le=1)
+    bytes_in: Bytes = 0.0
+    bytes_out: Bytes = 0.0
+    traffic_bytes: Bytes | None = None
+    memory: Bytes = 0.0
+    parallel: int = Field(default=1, ge=1)
+    access: Access = "streaming"
+
+
+class Degrees(Record):
+    """Values that the search may use for each degree; everything that fits when absent."""
+
+    tp: list[int] | None = None
+    pp: list[int] | None = None
+    dp: list[int] | None = None
+    cp: list[int] | None = None
+    ep: list[int] | None = None
+    virtual: list[int] | None = None
+    micro_batch: list[int] | None = None
+    replicas: list[int] | None = None
+    recompute: list[Recompute] | None = None
+    sharding: list[Literal["none", "optimizer", "gradients", "parameters"]] | None = None
+    sequence_parallel: list[bool] | None = None
+
+
+class Budget(Record):
+    """Limits on what a job may use: whole GPUs, money per hour."""
+
+    gpus: int | None = Field(default=None, ge=1)
+    price: Annotated[float, Field(gt=0)] | None = None
+
+
+class TrainingJob(Record):
+    """Training of one model: minimise the time of an optimizer step.
+
+    Attributes
+    ----------
+    sequence
+        Tokens per sequence.
+    global_batch
+        Sequences per optimizer step.
+    precision
+        Data type of the matrix multiplications.
+    """
+
+    kind: Literal["training"]
+    name: Name
+    model: Model
+    sequence: int = Field(ge=1)
+    global_batch: int = Field(ge=1)
+    precision: Precision = "bf16"
+    flash_attention: bool = True
+    degrees: Degrees = Degrees()
+    budget: Budget = Budget()
+
+
+class ServingJob(Record):
+    """Serving of one model under latency limits.
+
+    Attributes
+    ----------
+    objective
+        ``p99_latency`` (end to end, s) or ``gpus`` (fewest GPUs that hold the limits).
+    max_batch
+        Most sequences that a replica decodes at once; as many as memory and limits allow when absent.
+    """
+
+    kind: Literal["serving"]
+    name: Name
+    model: Model
+    precision: Precision = "bf16"
+    kv_precision: Precision = "bf16"
+    traffic: Traffic
+    slo: Slo = Slo()
+    before: list[CpuStage] = Field(default_factory=list)
+    after: list[CpuStage] = Field(default_factory=list)
+    objective: Literal["p99_latency", "gpus"] = "p99_latency"
+    max_batch: int | None = Field(default=None, ge=1)
+    cuda_graphs: bool = True
+    degrees: Degrees = Degrees()
+    budget: Budget = Budget()
+
+
+Job = Annotated[TrainingJob | ServingJob, Field(discriminator="kind")]
+
+
+class WorkloadDocument(Document):
+    """Document ``workload/1``: one or several jobs for one machine or cluster."""
+
+    kind: ClassVar[str] = "workload"
+    version: ClassVar[int] = 1
+    name: Name
+    description: str | None = None
+    sources: dict[str, str] = Field(default_factory=dict)
+    jobs: list[Job] = Field(min_length=1)
