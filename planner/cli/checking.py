@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from planner.cli.group import common_options, wants_json
+from planner.cli.group import common_options, examples, moved_inputs, wants_json
 from planner.cli.output import print_json, print_summary
 from planner.errors import DocumentError, PlanError, PlannerError
 from planner.placement import Plan
@@ -20,40 +20,43 @@ from planner.workload import load_workload
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command("check")
-@click.argument("files", type=FILE, nargs=-1, required=True)
-@click.option("--topology", help="The topology of a plan, if it moved.")
-@click.option("--workload", help="The workload of a plan, if it moved.")
+@click.command(
+    "check", epilog=examples("planner check my-cluster.yaml my-job.yaml", "planner check out/plan.yaml")
+)
+@click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
+@click.option("--force", is_flag=True, help="Accept inputs that changed since a plan was made.")
+@moved_inputs
 @common_options
 @click.pass_context
-def check_command(ctx: click.Context, files: tuple[Path, ...], topology: str | None, workload: str | None) -> None:
-    """Validate documents of any kind; a plan is judged against its inputs.
-
-    \b
-    planner check my-cluster.yaml my-job.yaml
-    planner check out/plan.yaml
-    """
-    found: dict[str, list[str]] = {}
-    for path in files:
-        found[str(path)] = _problems(path, topology, workload)
+def check_command(
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    force: bool,
+    topology: str | None,
+    workload: str | None,
+    calibration: str | None,
+) -> None:
+    """Validate documents of any kind; a plan is judged against its inputs."""
+    moved = {"topology": topology, "workload": workload, "calibration": calibration}
+    found = {str(path): _problems(path, moved, force=force) for path in files}
     bad = {name: problems for name, problems in found.items() if problems}
     if wants_json(ctx):
-        print_json({"checked": list(found), "problems": bad})
-    for name in found:
-        if name not in bad and not wants_json(ctx):
+        print_json({"ok": not bad, "checked": list(found), "problems": bad})
+    for name, problems in found.items():
+        if not problems and not wants_json(ctx):
             click.echo(f"{name}: ok")
-    for problems in bad.values():
         for problem in problems:
             click.echo(problem, err=True)
     if bad:
         ctx.exit(PlanError.exit_code)
 
 
-def _problems(path: Path, topology: str | None, workload: str | None) -> list[str]:
+def _problems(path: Path, moved: dict[str, str | None], *, force: bool) -> list[str]:
+    """Return everything wrong with a document, each problem with its place."""
     try:
         document = load_any(path, {kind.kind: kind for kind in KINDS})
         if isinstance(document, Plan):
-            return check_study(load_study(path, topology=topology, workload=workload))
+            return [f"{path}: {text}" for text in check_study(load_study(path, **moved, force=force))]
         if document.kind == "topology":
             load_topology(path)
         elif document.kind == "workload":
@@ -65,23 +68,27 @@ def _problems(path: Path, topology: str | None, workload: str | None) -> list[st
     return []
 
 
-@click.command("explain")
+@click.command("explain", epilog=examples("planner explain out/plan.yaml"))
 @click.argument("plan", type=FILE)
-@click.option("--topology", help="The topology, if it moved.")
-@click.option("--workload", help="The workload, if it moved.")
 @click.option("--force", is_flag=True, help="Accept inputs that changed since the plan was made.")
+@moved_inputs
 @common_options
 @click.pass_context
-def explain_command(ctx: click.Context, plan: Path, topology: str | None, workload: str | None, force: bool) -> None:
-    """Say which alternatives lost and by how much, which patterns apply, and what limits PLAN.
-
-    \b
-    planner explain out/plan.yaml
-    """
-    study = load_study(plan, topology=topology, workload=workload, force=force)
+def explain_command(
+    ctx: click.Context,
+    plan: Path,
+    force: bool,
+    topology: str | None,
+    workload: str | None,
+    calibration: str | None,
+) -> None:
+    """Say which alternatives lost and by how much, which patterns apply, and what limits PLAN."""
+    study = load_study(plan, topology=topology, workload=workload, calibration=calibration, force=force)
     summary = explanation(study.plan, study.workload.document, study.topology)
     if wants_json(ctx):
         tables = [{"title": t.title, "columns": t.columns, "rows": t.rows} for t in summary.tables]
-        print_json({"title": summary.title, "sentence": summary.sentence, "tables": tables, "notes": summary.notes})
+        print_json(
+            {"title": summary.title, "sentence": summary.sentence, "tables": tables, "notes": summary.notes}
+        )
         return
     print_summary(summary)

@@ -7,42 +7,38 @@ from pathlib import Path
 import click
 
 from planner import units
-from planner.cli.group import PlannerGroup, common_options, wants_json
-from planner.cli.output import print_json
-from planner.errors import OutputExistsError
-from planner.report import topology_svg, topology_text
+from planner.cli.group import PlannerGroup, common_options, examples, wants_json
+from planner.cli.output import print_json, print_table, stdout_console
+from planner.cli.places import check_file
+from planner.report import Table, topology_svg, topology_text
 from planner.schema import presets, write_text_atomic
 from planner.topology import Topology, load_topology
 
 
 @click.group("topology", cls=PlannerGroup)
+@common_options
 def topology_group() -> None:
     """List and show machines and clusters."""
 
 
-@topology_group.command("list")
+@topology_group.command("list", epilog=examples("planner topology list"))
 @common_options
 @click.pass_context
 def list_command(ctx: click.Context) -> None:
-    """List the shipped machines and clusters.
-
-    \b
-    planner topology list
-    """
+    """List the shipped machines and clusters."""
     shipped = [load_topology(name) for name in presets.names("topologies")]
     if wants_json(ctx):
         print_json({"topologies": [_facts(topology) for topology in shipped]})
         return
-    from rich.console import Console
-    from rich.table import Table
+    columns = ("name", "nodes", "GPUs", "host", "widest GPU link")
+    rows = tuple(_row(topology) for topology in shipped)
+    print_table(stdout_console(), Table("", columns, rows))
 
-    table = Table("name", "nodes", "GPUs", "host", "widest GPU link")
-    for topology in shipped:
-        facts = _facts(topology)
-        rate = facts["gpu_rate"]
-        shown = units.show(float(str(rate)), "bytes/s") if rate else "-"
-        table.add_row(str(facts["name"]), str(facts["nodes"]), str(facts["gpus"]), str(facts["arch"]), shown)
-    Console(highlight=False).print(table)
+
+def _row(topology: Topology) -> tuple[str, ...]:
+    facts = _facts(topology)
+    rate = "-" if facts["gpu_rate"] is None else units.show(float(str(facts["gpu_rate"])), "bytes/s")
+    return str(facts["name"]), str(facts["nodes"]), str(facts["gpus"]), str(facts["arch"]), rate
 
 
 def _facts(topology: Topology) -> dict[str, object]:
@@ -62,20 +58,33 @@ def _facts(topology: Topology) -> dict[str, object]:
     }
 
 
-@topology_group.command("show")
+@topology_group.command(
+    "show",
+    epilog=examples(
+        "planner topology show dgx-h100", "planner topology show my-cluster.yaml --format svg -o cluster.svg"
+    ),
+)
 @click.argument("topology")
-@click.option("--format", "form", type=click.Choice(["text", "svg"]), default="text", show_default=True, help="Form of the picture.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write instead of standard output.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "svg"]),
+    default="text",
+    show_default=True,
+    help="Form of the picture.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write instead of standard output.",
+)
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @common_options
 @click.pass_context
 def show_command(ctx: click.Context, topology: str, form: str, output: Path | None, force: bool) -> None:
-    """Draw TOPOLOGY, a file or the name of a preset.
-
-    \b
-    planner topology show dgx-h100
-    planner topology show my-cluster.yaml --format svg -o cluster.svg
-    """
+    """Draw TOPOLOGY, a file or the name of a preset."""
+    check_file(output, force=force)
     machine = load_topology(topology)
     if wants_json(ctx):
         print_json(_facts(machine))
@@ -84,7 +93,5 @@ def show_command(ctx: click.Context, topology: str, form: str, output: Path | No
     if output is None:
         click.echo(picture)
         return
-    if output.exists() and not force:
-        raise OutputExistsError(output)
     write_text_atomic(output, picture)
     click.echo(str(output))

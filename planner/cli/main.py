@@ -8,12 +8,20 @@ from typing import Any
 import click
 
 from planner import __version__
-from planner.cli.group import PlannerGroup, common_options
+from planner.cli.group import PlannerGroup, common_options, examples
 
 COMMANDS = {
     "solve": ("planner.cli.solving", "solve_command", "Place a workload on a topology and print the plan."),
-    "simulate": ("planner.cli.solving", "simulate_command", "Simulate a plan: percentiles, link saturation, trace."),
-    "replay": ("planner.cli.solving", "replay_command", "Replay a flow trace on its links: finish time of each flow."),
+    "simulate": (
+        "planner.cli.simulating",
+        "simulate_command",
+        "Simulate a plan: percentiles, link saturation, trace.",
+    ),
+    "replay": (
+        "planner.cli.simulating",
+        "replay_command",
+        "Replay a flow trace on its links: finish time of each flow.",
+    ),
     "check": ("planner.cli.checking", "check_command", "Validate documents, or a plan against its inputs."),
     "explain": ("planner.cli.checking", "explain_command", "Say why a plan is as it is, and what limits it."),
     "emit": ("planner.cli.emitting", "emit_group", "Write the files that carry a plan out on a cluster."),
@@ -43,14 +51,16 @@ class LazyGroup(PlannerGroup):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    epilog=examples(
+        "planner solve dgx-h100-x8 llama3-70b-training -o out",
+        "planner explain out/plan.yaml",
+        "planner topology list",
+    ),
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="planner")
 @common_options
 def cli(**_: Any) -> None:
-    """Decide where AI workloads run on hybrid CPU and GPU machines, with proof.
-
-    \b
-    planner solve dgx-h100-x8 llama3-70b-training -o out
-    planner explain out/plan.yaml
-    planner topology list
-    """
+    """Decide where AI workloads run on hybrid CPU and GPU machines, with proof."""

@@ -1,11 +1,14 @@
-"""Print summaries with rich, JSON for machines, and progress on standard error."""
+"""Print summaries, JSON for machines, and progress on standard error."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,36 +16,57 @@ from planner.report import Summary, Table
 from planner.solve import Progress
 from planner.solve.budget import silent
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPED_WIDTH = 110
+"""Columns where standard output is no terminal."""
+
+
+def stdout_console() -> Console:
+    """Return a console on standard output; colours and width follow the terminal."""
+    from rich.console import Console
+
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, soft_wrap=True, width=None if known else PIPED_WIDTH)
+
 
 def print_summary(summary: Summary) -> None:
-    """Print tables and sentences; colours and width follow the terminal."""
-    from rich.console import Console
+    """Print tables and sentences."""
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = stdout_console()
     console.print(Text(summary.title, style="bold"))
-    console.print(Text(summary.sentence))
+    print_sentence(console, summary.sentence)
     for table in summary.tables:
         console.print()
-        _print_table(console, table)
-    console.print()
+        print_table(console, table)
+    if summary.notes:
+        console.print()
     for note in summary.notes:
-        console.print(Text(note, style="dim"))
+        print_sentence(console, note, style="dim")
 
 
-def _print_table(console: Any, table: Table) -> None:
-    from rich import box
-    from rich.table import Table as RichTable
+def print_table(console: Console, table: Table) -> None:
+    """Print a titled table with its notes."""
     from rich.text import Text
 
-    drawn = RichTable(title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns:
-        drawn.add_column(Text(column), overflow="fold")
-    for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    console.print(drawn)
+    from planner.cli.tables import table_lines
+
+    if table.title:
+        console.print(Text(table.title, style="bold underline"))
+    for line in table_lines(table.columns, table.rows, console.width):
+        console.print(line)
     for note in table.notes:
-        console.print(Text(note, style="dim"))
+        print_sentence(console, note, style="dim")
+
+
+def print_sentence(console: Console, text: str, style: str = "") -> None:
+    """Print running text, wrapped between words."""
+    from rich.text import Text
+
+    for line in textwrap.wrap(text, console.width):
+        console.print(Text(line, style=style))
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -51,18 +75,25 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Progress]:
-    """Yield a callback that shows progress on standard error, on a terminal only."""
+def progress(title: str, verbosity: int) -> Iterator[Progress]:
+    """Yield a callback that shows progress on standard error: on a terminal in place, else only if asked."""
+    if not sys.stderr.isatty():
+        yield _said if verbosity else silent
+        return
     from rich.console import Console
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield silent
-        return
-    with console.status(title) as status:
+    with Console(stderr=True).status(title) as status:
 
         def show(phase: str, visited: int, bound: float, incumbent: float) -> None:
-            best = f"{incumbent:.6g}" if incumbent < float("inf") else "none yet"
-            status.update(f"{title}: {visited} placed, best {best}, bound {bound:.6g}")
+            status.update(f"{title}: {_state(visited, bound, incumbent)}")
 
         yield show
+
+
+def _said(phase: str, visited: int, bound: float, incumbent: float) -> None:
+    click.echo(f"planner: {_state(visited, bound, incumbent)}", err=True)
+
+
+def _state(visited: int, bound: float, incumbent: float) -> str:
+    best = f"{incumbent:.6g}" if incumbent < float("inf") else "none yet"
+    return f"{visited} placed, best {best}, bound {bound:.6g}"

@@ -9,7 +9,8 @@ from planner.costs.coefficients import (
 )
 from planner.costs.collectives import Affine, Fabric, fabric
 from planner.costs.serving import ServingCandidates, ServingCosts, ServingModel, ServingSpans, serving_costs
-from planner.costs.training import Candidates, JobShape, Spans, StageCosts, stage_costs
+from planner.costs.strategy import Candidates, JobShape, Spans
+from planner.costs.training import StageCosts, stage_costs
 from planner.costs.transfers import MemoryMode, TransferOption, legal_modes, transfer_options
 
 __all__ = [

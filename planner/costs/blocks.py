@@ -22,8 +22,10 @@ class LayerWork:
         Matrix multiplications with weights, and the attention core, FLOP.
     weight_bytes
         Bytes of weights read, once.
-    moved_bytes
-        Bytes that element-wise operations move.
+    stream_bytes
+        Bytes that norms and residual sums move when one rank works on the whole residual stream.
+    inner_bytes
+        Bytes that activation functions move inside the MLP, and tokens on their way to experts and back.
     kernels
         Number of kernels.
     """
@@ -31,7 +33,8 @@ class LayerWork:
     gemm_flops: FloatArray
     attention_flops: FloatArray
     weight_bytes: FloatArray
-    moved_bytes: FloatArray
+    stream_bytes: FloatArray
+    inner_bytes: FloatArray
     kernels: float
 
 
@@ -48,13 +51,14 @@ def attention_core_flops(model: Transformer, queries: FloatArray, context: Float
     return 2.0 * queries * context * width
 
 
-def _elementwise_width(model: Transformer, ffn: float) -> float:
-    """Elements that element-wise kernels touch per token: two norms, two residual sums, the activation."""
-    return 10.0 * model.hidden + (model.mlp_matrices + 0.0) * ffn
+STREAM_WIDTH = 10.0
+"""Elements moved per token and hidden unit: two norms (in, out), two residual sums (two in, one out)."""
+ELEMENT_BYTES = 2.0
+"""Bytes of an activation in element-wise kernels."""
 
 
 def dense_layer(
-    model: Transformer, tokens: FloatArray, context: FloatArray, tp: FloatArray, cp: FloatArray, element: float
+    model: Transformer, tokens: FloatArray, context: FloatArray, tp: FloatArray, element: float
 ) -> LayerWork:
     """Return the forward work of a layer with a dense MLP.
 
@@ -64,16 +68,19 @@ def dense_layer(
         Tokens of the micro-batch on this rank (its context part).
     context
         Mean keys that a query attends to.
+    tp
+        Tensor-parallel degree.
     element
-        Bytes of a weight or activation element.
+        Bytes of a weight element.
     """
     weights = (model.attention_parameters + model.dense_mlp_parameters) / tp
     return LayerWork(
-        2.0 * tokens * weights,
-        attention_core_flops(model, tokens, context) / tp,
-        weights * element,
-        tokens * _elementwise_width(model, model.ffn) * 2.0 / tp,
-        14.0,
+        gemm_flops=2.0 * tokens * weights,
+        attention_flops=attention_core_flops(model, tokens, context) / tp,
+        weight_bytes=weights * element,
+        stream_bytes=tokens * STREAM_WIDTH * model.hidden * ELEMENT_BYTES,
+        inner_bytes=tokens * model.mlp_matrices * model.ffn * ELEMENT_BYTES / tp,
+        kernels=14.0,
     )
 
 
@@ -88,7 +95,7 @@ def moe_layer(
     """Return the forward work of a mixture-of-experts layer, the router balanced.
 
     Experts are whole on their rank; attention and the shared expert are split over ``tp``, and so are the
-    tokens that the experts see.
+    tokens that the experts see. Parameters as in :func:`dense_layer`, ``ep`` the expert-parallel degree.
     """
     assert model.experts is not None
     experts = model.experts
@@ -96,17 +103,25 @@ def moe_layer(
     routed_tokens = tokens * experts.top_k / tp
     local = experts.num_experts / ep
     touched = np.minimum(local, np.maximum(1.0, routed_tokens))
+    routed_elements = routed_tokens * (4.0 * model.hidden + model.mlp_matrices * experts.ffn)
+    shared_elements = tokens * model.mlp_matrices * experts.shared_ffn / tp
     return LayerWork(
-        2.0 * tokens * shared + 2.0 * routed_tokens * model.expert_parameters,
-        attention_core_flops(model, tokens, context) / tp,
-        (shared + touched * model.expert_parameters) * element,
-        (tokens * _elementwise_width(model, experts.shared_ffn) / tp + routed_tokens * (4.0 * model.hidden + 3.0 * experts.ffn)) * 2.0,
-        22.0,
+        gemm_flops=2.0 * tokens * shared + 2.0 * routed_tokens * model.expert_parameters,
+        attention_flops=attention_core_flops(model, tokens, context) / tp,
+        weight_bytes=(shared + touched * model.expert_parameters) * element,
+        stream_bytes=tokens * STREAM_WIDTH * model.hidden * ELEMENT_BYTES,
+        inner_bytes=(routed_elements + shared_elements) * ELEMENT_BYTES,
+        kernels=22.0,
     )
 
 
 def stored_elements(
-    model: Transformer, *, moe: bool, tp: FloatArray, sequence_parallel: NDArray[np.bool_], recompute: NDArray[np.int64]
+    model: Transformer,
+    *,
+    moe: bool,
+    tp: FloatArray,
+    sequence_parallel: NDArray[np.bool_],
+    recompute: NDArray[np.int64],
 ) -> FloatArray:
     """Return the elements per token that a layer keeps for its backward pass on one rank.
 

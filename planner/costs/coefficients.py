@@ -70,7 +70,9 @@ class Calibration(Document):
         except KeyError:
             close = nearest(name, self.coefficients)
             hint = f"; did you mean {close!r}?" if close else ""
-            raise CalibrationError(f"calibration {self.name!r} lacks the coefficient {name!r}{hint}") from None
+            raise CalibrationError(
+                f"calibration {self.name!r} lacks the coefficient {name!r}{hint}"
+            ) from None
 
     @cached_property
     def content_digest(self) -> str:
@@ -118,7 +120,9 @@ class DeviceRates:
     provenance: str
 
 
-def device_rates(device: Device, precision: str, calibration: Calibration, *, graphs: bool = False) -> DeviceRates:
+def device_rates(
+    device: Device, precision: str, calibration: Calibration, *, graphs: bool = False
+) -> DeviceRates:
     """Return the rates of a device at a data type.
 
     A published matrix-multiply rate is used where the catalogue has one, else the vendor's dense peak
@@ -153,12 +157,16 @@ _WIDER: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _available(device: Device, precision: str) -> Literal["fp32", "tf32", "bf16", "fp16", "fp8", "fp4", "int8"]:
+def _available(
+    device: Device, precision: str
+) -> Literal["fp32", "tf32", "bf16", "fp16", "fp8", "fp4", "int8"]:
     for dtype in _WIDER[precision]:
         if dtype in device.peak:
-            return dtype  # type: ignore[return-value]
+            return dtype
     known = ", ".join(device.peak)
-    raise CalibrationError(f"device {device.name!r} states no {precision} rate (it has {known}); add it to its 'peak'")
+    raise CalibrationError(
+        f"device {device.name!r} states no {precision} rate (it has {known}); add it to its 'peak'"
+    )
 
 
 def rise(value: float) -> float:

@@ -2,44 +2,58 @@ r"""Times of collectives over nested locality domains, as affine functions of th
 
 A group of :math:`m` ranks is described by how many of its members share each domain that it touches,
 :math:`k_\ell` at level :math:`\ell` (:math:`k_{-1} = 1`, and :math:`k = m` where one domain holds all).
-Each level has a rate per GPU :math:`B_\ell` and a latency :math:`\alpha_\ell`.
+Each level has a rate per GPU :math:`B_\ell`, bytes/s, that never rises outwards and a latency
+:math:`\alpha_\ell`, s, that never falls outwards.
+
+Every cost here is monotone: more members that share a domain never make a collective slower. A sum
+:math:`\sum_\ell (f(k_\ell) - f(k_{\ell-1})) w_\ell` with a rising :math:`f` and :math:`w_\ell` that rises
+outwards falls with every :math:`k_\ell` (summation by parts), and all terms below have that form or are the
+bottleneck of the levels that are crossed. The optimality proof of the solver rests on it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs.coefficients import Calibration
-from planner.topology import Hierarchy
+from planner.topology import Hierarchy, Level
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Line = tuple[FloatArray, FloatArray]
+"""Latency, s, and time per byte, s/byte, of every group: arrays of shape (n,)."""
 
 ALGORITHMS = ("ring", "tree", "hierarchical", "nvls")
+"""Names behind the numbers in :attr:`Affine.algorithm`."""
 
 
 @dataclass(frozen=True)
 class Fabric:
-    """Rates and latencies of the levels, efficiencies applied.
+    """Rates and latencies of the levels, efficiencies applied, levels ordered from the innermost.
 
     Attributes
     ----------
     rate : ndarray, shape (levels,)
-        Payload rate per GPU that collectives reach, bytes/s.
+        Payload rate per GPU that collectives reach, bytes/s, never rising outwards.
     latency : ndarray, shape (levels,)
-        Time of one step at each level, software included, s.
+        Time of one step at each level, software included, s, never falling outwards.
     reduces : ndarray of bool, shape (levels,)
         Whether the level's switch reduces in flight.
+    nvls_efficiency
+        Rate of an in-switch reduction over :attr:`rate`, a ratio.
+    launch
+        Fixed time of a collective or of a send, whatever its group, s.
     """
 
     rate: FloatArray
     latency: FloatArray
     reduces: NDArray[np.bool_]
     nvls_efficiency: float
-    assumed: NDArray[np.bool_]
+    launch: float = 0.0
 
     @property
     def num_levels(self) -> int:
@@ -48,18 +62,37 @@ class Fabric:
 
 
 def fabric(hierarchy: Hierarchy, calibration: Calibration) -> Fabric:
-    """Return the fabric of a hierarchy under a calibration."""
+    """Return the fabric of a hierarchy under a calibration.
+
+    Data that cross an outer level also cross the inner ones, so an outer level is never priced as faster
+    or nearer than an inner one, whatever the efficiencies.
+    """
     number = calibration.number
-    efficiency = {"nvl": "nvlink_efficiency", "nvb": "nvlink_efficiency", "nvlink": "nvlink_efficiency",
-                  "fabric": "network_efficiency", "leaf": "network_efficiency"}  # fmt: skip
-    share = [number(efficiency.get(level.name, "pcie_efficiency")) for level in hierarchy.levels]
+    share = [number(efficiency_name(level)) for level in hierarchy.levels]
+    rates = np.asarray([level.rate for level in hierarchy.levels]) * np.asarray(share)
+    latencies = np.asarray([level.latency for level in hierarchy.levels])
     return Fabric(
-        np.asarray([level.rate for level in hierarchy.levels]) * np.asarray(share),
-        np.asarray([level.latency for level in hierarchy.levels]) + number("collective_step_overhead"),
+        np.minimum.accumulate(rates),
+        np.maximum.accumulate(latencies) + number("collective_step_overhead"),
         np.asarray([level.in_switch_reduction for level in hierarchy.levels], dtype=np.bool_),
         number("nvls_efficiency") / number("nvlink_efficiency"),
-        np.asarray([level.provenance == "assumed" for level in hierarchy.levels], dtype=np.bool_),
+        number("collective_launch"),
     )
+
+
+_EFFICIENCY = {
+    "nvlink": "nvlink_efficiency",
+    "c2c": "staged_efficiency",
+    "pcie": "pcie_efficiency",
+    "socket": "staged_efficiency",
+    "leaf": "network_efficiency",
+    "fabric": "network_efficiency",
+}
+
+
+def efficiency_name(level: Level) -> str:
+    """Return the coefficient that says which share of a level's rate collectives reach."""
+    return _EFFICIENCY.get(level.name, "pcie_efficiency")
 
 
 @dataclass(frozen=True)
@@ -72,16 +105,18 @@ class Affine:
 
     def time(self, size: FloatArray | float) -> FloatArray:
         """Return the times, s, of messages of ``size`` bytes; 0 for groups of one."""
-        return self.alpha + self.beta * size
+        return np.asarray(self.alpha + self.beta * size)
 
 
-def all_reduce(size: FloatArray, group: FloatArray, members: FloatArray, fabric: Fabric) -> Affine:
+def all_reduce(size: FloatArray | None, group: FloatArray, members: FloatArray, fabric: Fabric) -> Affine:
     r"""Return the fastest all-reduce of ``size`` bytes per rank.
 
     Parameters
     ----------
-    size : ndarray, shape (n,)
-        Message sizes at which the algorithm is chosen, bytes.
+    size : ndarray, shape (n,), or None
+        Message sizes at which the algorithm is chosen, bytes. ``None`` prices bulk transfers whose size is
+        still open: the rate of the algorithm with most bandwidth, the latency of the ring, which none
+        exceeds, so that the line is monotone as a whole and an upper estimate.
     group : ndarray, shape (n,)
         Group sizes :math:`m`.
     members : ndarray, shape (n, levels)
@@ -89,36 +124,23 @@ def all_reduce(size: FloatArray, group: FloatArray, members: FloatArray, fabric:
 
     Notes
     -----
-    Ring: :math:`2 \frac{m-1}{m} S / \min_\ell k_{\ell-1} B_\ell` [1]_. Tree: the same volume, latency of
-    :math:`2 \lceil\log_2\rceil` steps per level [2]_. Hierarchical: reduce-scatter inwards, all-reduce of
-    :math:`S / k` across, all-gather outwards. NVLS: the switch reduces, each GPU sends and receives
-    :math:`S` once [3]_.
-
-    References
-    ----------
-    .. [1] R. Thakur, R. Rabenseifner, W. Gropp, "Optimization of Collective Communication Operations in
-       MPICH", IJHPCA, 2005.
-    .. [2] P. Sanders, J. Speck, J. L. Traff, "Two-tree algorithms for full bandwidth broadcast, reduction
-       and scan", Parallel Computing, 2009.
-    .. [3] B. Klenk et al., "An In-Network Architecture for Accelerating Shared-Memory Multiprocessor
-       Collectives", ISCA, 2020.
+    :func:`ring`, :func:`tree`, :func:`hierarchical` or, in a domain whose switch reduces, :func:`nvls`.
     """
-    rounds = 2.0
     options = [
-        _ring(group, members, fabric, rounds),
-        _tree(group, members, fabric, rounds),
-        _hierarchical(group, members, fabric, rounds),
-        _nvls(group, members, fabric),
+        ring(group, members, fabric, 2.0),
+        tree(group, members, fabric, 2.0),
+        hierarchical(group, members, fabric, 2.0),
+        nvls(group, members, fabric),
     ]
     return _fastest(options, size, group)
 
 
-def reduce_scatter(size: FloatArray, group: FloatArray, members: FloatArray, fabric: Fabric) -> Affine:
+def reduce_scatter(size: FloatArray | None, group: FloatArray, members: FloatArray, fabric: Fabric) -> Affine:
     """Return the fastest reduce-scatter (or all-gather) of ``size`` bytes in total per rank.
 
     Half the volume and the steps of the ring or hierarchical all-reduce; see :func:`all_reduce`.
     """
-    options = [_ring(group, members, fabric, 1.0), None, _hierarchical(group, members, fabric, 1.0)]
+    options = [ring(group, members, fabric, 1.0), None, hierarchical(group, members, fabric, 1.0)]
     return _fastest(options, size, group)
 
 
@@ -128,20 +150,29 @@ all_gather = reduce_scatter
 def all_to_all(size: FloatArray, group: FloatArray, members: FloatArray, fabric: Fabric) -> Affine:
     r"""Return the time for every rank to send ``size`` bytes spread evenly over the group.
 
-    The share :math:`(k_\ell - k_{\ell-1}) / m` goes to peers at level :math:`\ell`; levels use different
-    links, so the slowest counts. One latency per level that is crossed.
+    The share :math:`(m - k_{\ell-1}) / m` leaves the domains below level :math:`\ell` and crosses it; the
+    slowest level counts. Messages to all peers start together: one latency, that of the outermost level.
     """
     inner = _inner(members)
-    share = (members - inner) / group[:, None]
     crossed = members > inner
-    beta = np.max(share / fabric.rate, axis=1)
-    alpha = np.sum(np.where(crossed, fabric.latency, 0.0), axis=1)
-    return Affine(alpha, _reachable(beta, group, members), np.zeros(len(group), dtype=np.int64))
+    leaving = (group[:, None] - inner) / group[:, None]
+    beta = np.max(np.where(crossed, leaving / fabric.rate, 0.0), axis=1)
+    alpha = np.max(np.where(crossed, fabric.latency, 0.0), axis=1) + fabric.launch
+    alone = group <= 1
+    beta = _reachable(beta, group, members)
+    return Affine(
+        np.where(alone, 0.0, alpha), np.where(alone, 0.0, beta), np.zeros(len(group), dtype=np.int64)
+    )
 
 
 def send(level: IntArray, fabric: Fabric) -> Affine:
-    """Return the time of a message between two ranks whose lowest common domain is at ``level``."""
-    return Affine(fabric.latency[level], 1.0 / fabric.rate[level], np.zeros(len(level), dtype=np.int64))
+    """Return the time of a message between two ranks whose lowest common domain is at ``level``.
+
+    A level past the last means that nothing joins the two: infinitely slow.
+    """
+    inverse = np.append(1.0 / fabric.rate, np.inf)
+    latency = np.append(fabric.latency, 0.0)
+    return Affine(latency[level] + fabric.launch, inverse[level], np.zeros(len(level), dtype=np.int64))
 
 
 def _inner(members: FloatArray) -> FloatArray:
@@ -153,53 +184,97 @@ def _reachable(beta: FloatArray, group: FloatArray, members: FloatArray) -> Floa
     return np.where(members[:, -1] + 1e-9 < group, np.inf, beta)
 
 
-def _ring(group: FloatArray, members: FloatArray, fabric: Fabric, rounds: float) -> tuple[FloatArray, FloatArray]:
+def _width(members: FloatArray, fabric: Fabric) -> FloatArray:
+    r"""Return the rate at which a chain through all members carries data, bytes/s.
+
+    Every sub-domain at level :math:`\ell` is left by :math:`k_{\ell-1}` parallel chains.
+    """
     inner = _inner(members)
-    crossed = members > inner
-    width = np.min(np.where(crossed, inner * fabric.rate, np.inf), axis=1)
-    beta = rounds * (group - 1) / group / width
-    steps = group[:, None] / inner - group[:, None] / members
-    alpha = rounds * np.sum(np.where(crossed, steps * fabric.latency, 0.0), axis=1)
+    return np.asarray(np.min(np.where(members > inner, inner * fabric.rate, np.inf), axis=1))
+
+
+def ring(group: FloatArray, members: FloatArray, fabric: Fabric, rounds: float) -> Line:
+    r"""Return latency and time per byte of rings through all members.
+
+    :math:`r \frac{m-1}{m} / \min_\ell k_{\ell-1} B_\ell` per byte and :math:`r (m - 1)` steps, of which
+    :math:`r (m / k_{\ell-1} - m / k_\ell)` cross level :math:`\ell`; an all-reduce makes :math:`r = 2`
+    rounds, a reduce-scatter or all-gather one [1]_.
+
+    References
+    ----------
+    .. [1] R. Thakur, R. Rabenseifner, W. Gropp, "Optimization of Collective Communication Operations in
+       MPICH", IJHPCA, 2005.
+    """
+    steps = group[:, None] / _inner(members) - group[:, None] / members
+    beta = rounds * (group - 1) / group / _width(members, fabric)
+    alpha = rounds * np.sum(steps * fabric.latency, axis=1) + fabric.launch
     return alpha, _reachable(beta, group, members)
 
 
-def _tree(group: FloatArray, members: FloatArray, fabric: Fabric, rounds: float) -> tuple[FloatArray, FloatArray]:
-    inner = _inner(members)
-    crossed = members > inner
-    width = np.min(np.where(crossed, inner * fabric.rate, np.inf), axis=1)
-    depth = np.ceil(np.log2(np.maximum(members / inner, 1.0)) - 1e-9)
-    alpha = rounds * np.sum(np.where(crossed, depth * fabric.latency, 0.0), axis=1)
-    return alpha, _reachable(rounds / width, group, members)
+def tree(group: FloatArray, members: FloatArray, fabric: Fabric, rounds: float) -> Line:
+    r"""Return latency and time per byte of a pair of binary trees over all members.
+
+    Every byte crosses the bottleneck once per round, in :math:`r \log_2 (k_\ell / k_{\ell-1})` steps at level
+    :math:`\ell` [1]_; the logarithm is not rounded up, which keeps the cost monotone.
+
+    References
+    ----------
+    .. [1] P. Sanders, J. Speck, J. L. Traff, "Two-tree algorithms for full bandwidth broadcast, reduction
+       and scan", Parallel Computing, 2009.
+    """
+    beta = rounds / _width(members, fabric)
+    return _halving_latency(members, fabric, rounds), _reachable(beta, group, members)
 
 
-def _hierarchical(
-    group: FloatArray, members: FloatArray, fabric: Fabric, rounds: float
-) -> tuple[FloatArray, FloatArray]:
-    inner = _inner(members)
-    parts = members / inner
-    beta = np.sum(rounds * (parts - 1) / parts / inner / fabric.rate, axis=1)
-    alpha = np.sum(rounds * (parts - 1) * fabric.latency, axis=1)
-    return alpha, _reachable(beta, group, members)
+def hierarchical(group: FloatArray, members: FloatArray, fabric: Fabric, rounds: float) -> Line:
+    r"""Return latency and time per byte of phases inside the domains and across them.
+
+    Reduce-scatter inwards, all-reduce of :math:`S / k` across, all-gather outwards: level :math:`\ell`
+    carries :math:`r (1 / k_{\ell-1} - 1 / k_\ell)` of the message, by recursive halving and doubling [1]_ in
+    :math:`r \log_2 (k_\ell / k_{\ell-1})` steps.
+
+    References
+    ----------
+    .. [1] R. Thakur, R. Rabenseifner, W. Gropp, "Optimization of Collective Communication Operations in
+       MPICH", IJHPCA, 2005.
+    """
+    carried = 1.0 / _inner(members) - 1.0 / members
+    beta = rounds * np.sum(carried / fabric.rate, axis=1)
+    return _halving_latency(members, fabric, rounds), _reachable(beta, group, members)
 
 
-def _nvls(group: FloatArray, members: FloatArray, fabric: Fabric) -> tuple[FloatArray, FloatArray]:
-    """One level that reduces in its switch holds the whole group."""
+def _halving_latency(members: FloatArray, fabric: Fabric, rounds: float) -> FloatArray:
+    steps = np.log2(members / _inner(members))
+    return np.asarray(rounds * np.sum(steps * fabric.latency, axis=1) + fabric.launch)
+
+
+def nvls(group: FloatArray, members: FloatArray, fabric: Fabric) -> Line:
+    r"""Return latency and time per byte where one switch that reduces joins the whole group.
+
+    Each GPU sends and receives the message once, in two steps [1]_; infinitely slow elsewhere.
+
+    References
+    ----------
+    .. [1] B. Klenk et al., "An In-Network Architecture for Accelerating Shared-Memory Multiprocessor
+       Collectives", ISCA, 2020.
+    """
     inside = (members[:, 0] + 1e-9 >= group) & fabric.reduces[0] & (group > 2)
-    beta = 1.0 / (fabric.rate[0] * fabric.nvls_efficiency)
-    return np.full(len(group), 2 * fabric.latency[0]), np.where(inside, beta, np.inf)
+    beta = np.where(inside, 1.0 / (fabric.rate[0] * fabric.nvls_efficiency), np.inf)
+    return np.full(len(group), 2 * fabric.latency[0] + fabric.launch), beta
 
 
-def _fastest(
-    options: list[tuple[FloatArray, FloatArray] | None], size: FloatArray, group: FloatArray
-) -> Affine:
+def _fastest(options: Sequence[Line | None], size: FloatArray | None, group: FloatArray) -> Affine:
     missing = np.full(len(group), np.inf)
     alphas = np.stack([missing if option is None else option[0] for option in options])
     betas = np.stack([missing if option is None else option[1] for option in options])
-    with np.errstate(invalid="ignore"):
-        times = np.where(np.isfinite(betas), alphas + betas * np.maximum(size, 0.0), np.inf)
-    best = np.argmin(times, axis=0)
-    rows = np.arange(len(group))
+    reached = np.where(np.isfinite(betas), alphas, np.inf)
+    if size is None:
+        best = np.argmin(betas, axis=0)
+        alpha = alphas[0]
+    else:
+        finite = np.where(np.isfinite(betas), betas, 0.0)
+        best = np.argmin(reached + finite * np.maximum(size, 0.0), axis=0)
+        alpha = alphas[best, np.arange(len(group))]
+    beta = betas[best, np.arange(len(group))]
     alone = group <= 1
-    return Affine(
-        np.where(alone, 0.0, alphas[best, rows]), np.where(alone, 0.0, betas[best, rows]), best.astype(np.int64)
-    )
+    return Affine(np.where(alone, 0.0, alpha), np.where(alone, 0.0, beta), best.astype(np.int64))

@@ -37,9 +37,9 @@ def in_flight(stages: int, virtual: int, num_micro_batches: int) -> FloatArray:
     """
     place = np.arange(stages, dtype=float)
     if virtual == 1:
-        return np.minimum(stages - place, num_micro_batches)
+        return np.asarray(np.minimum(stages - place, num_micro_batches))
     chunks = 2 * (stages - place - 1) + (virtual - 1) * stages + 1
-    return np.minimum(chunks, num_micro_batches * virtual) / virtual
+    return np.asarray(np.minimum(chunks, num_micro_batches * virtual) / virtual)
 
 
 def stage_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) -> FloatArray:

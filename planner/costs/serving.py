@@ -142,7 +142,7 @@ class ServingModel:
     def prefill_time(self, tokens: FloatArray | float) -> FloatArray:
         """Return the time to compute a prompt of ``tokens``, through all stages, s, shape (n,)."""
         size = np.broadcast_to(np.asarray(tokens, dtype=float), self.tp.shape)
-        layers = self._layers(size, size / 2.0, batch=np.ones_like(size), graphs=False)
+        layers = self._layers(size, size / 2.0, batch=np.ones_like(size))
         head = 2.0 * self.model.head_parameters / self.tp / self.rates.matmul
         return layers + head + self._hops(size) + self._vision()
 
@@ -154,13 +154,13 @@ class ServingModel:
         """
         size = np.maximum(np.broadcast_to(np.asarray(batch, dtype=float), self.tp.shape) / self.pp, 1e-9)
         keys = np.full_like(size, context)
-        layers = self._layers(size, keys, batch=size, graphs=self.job.cuda_graphs)
+        layers = self._layers(size, keys, batch=size)
         head_flops = 2.0 * size * self.model.head_parameters / self.tp
         head_bytes = self.model.head_parameters / self.tp * self.element
         head = np.maximum(head_flops / self.rates.matmul, head_bytes / self.rates.memory)
-        return layers + head + self._hops(size)
+        return np.asarray(layers + head + self._hops(size))
 
-    def _layers(self, tokens: FloatArray, context: FloatArray, batch: FloatArray, *, graphs: bool) -> FloatArray:
+    def _layers(self, tokens: FloatArray, context: FloatArray, batch: FloatArray) -> FloatArray:
         dense_count = self.model.dense_layers
         total = dense_count * self._layer(tokens, context, batch, moe=False)
         if self.model.experts is not None:
@@ -171,17 +171,18 @@ class ServingModel:
         if moe:
             work = blocks.moe_layer(self.model, tokens, context, self.tp, self.ep, self.element)
         else:
-            work = blocks.dense_layer(self.model, tokens, context, self.tp, np.ones_like(tokens), self.element)
+            work = blocks.dense_layer(self.model, tokens, context, self.tp, self.element)
         gemm = np.maximum(work.gemm_flops / self.rates.matmul, work.weight_bytes / self.rates.memory)
         cache = batch * context * self.model.kv_width * self.kv_element / self._kv_share()
         attention = np.maximum(work.attention_flops / self.rates.attention, cache / self.rates.memory)
-        other = work.moved_bytes / self.rates.memory + work.kernels * self.rates.overhead
+        moved = (work.stream_bytes + work.inner_bytes) / self.rates.memory
+        other = moved + work.kernels * self.rates.overhead
         return gemm + attention + other + self._tensor(tokens, moe=moe) + self._expert(tokens, moe=moe)
 
     def _kv_share(self) -> FloatArray:
         """Over how many tensor ranks the cache is divided: never finer than one key/value head."""
         heads = 1.0 if self.model.latent is not None else float(self.model.kv_heads)
-        return np.minimum(self.tp, heads)
+        return np.asarray(np.minimum(self.tp, heads))
 
     def _tensor(self, tokens: FloatArray, *, moe: bool) -> FloatArray:
         size = tokens * self.model.hidden * 2.0
@@ -210,16 +211,17 @@ class ServingModel:
     def weights(self) -> FloatArray:
         """Return the bytes of weights per device; the stage with the output head counts."""
         model = self.model
-        blocks_dense = model.layers * model.attention_parameters + model.dense_layers * model.dense_mlp_parameters
-        shared = (model.layers - model.dense_layers) * model.shared_mlp_parameters
-        experts = 0.0
-        if model.experts is not None:
-            experts = (model.layers - model.dense_layers) * model.experts.num_experts * model.expert_parameters
+        moe_layers = model.layers - model.dense_layers
+        layers = model.layers * model.attention_parameters + model.dense_layers * model.dense_mlp_parameters
+        layers += moe_layers * model.shared_mlp_parameters
+        routed = model.experts.num_experts * model.expert_parameters if model.experts is not None else 0
+        experts = float(moe_layers * routed)
         stage = np.ceil(model.layers / self.pp) / model.layers
-        ends = max(model.embedding_parameters, model.head_parameters) if not model.tied_embeddings else model.head_parameters
-        both = np.where(self.pp > 1, ends, model.embedding_parameters + (0 if model.tied_embeddings else model.head_parameters))
-        dense = ((blocks_dense + shared) * stage + both + model.vision_parameters) / self.tp
-        return (dense + experts * stage / self.ep) * self.element
+        one_end = max(model.embedding_parameters, model.head_parameters)
+        both = model.embedding_parameters + (0 if model.tied_embeddings else model.head_parameters)
+        ends = np.where(self.pp > 1, one_end, both)
+        dense = (layers * stage + ends + model.vision_parameters) / self.tp
+        return np.asarray((dense + experts * stage / self.ep) * self.element)
 
     def kv_per_token(self) -> FloatArray:
         """Return the bytes of cache that one token takes on a device."""
@@ -265,14 +267,18 @@ class ServingModel:
         limit = self.max_batch()
         wait = busy * prefill * (1.0 + traffic.prompt.cv**2) * (0.5 + traffic.cv**2 / 2.0) / 2.0 / free
         with np.errstate(divide="ignore", invalid="ignore"):
-            tail = np.where(busy > 0.01, np.log(np.maximum(busy, 1e-12) / 0.01) * wait / np.maximum(busy, 1e-12), wait)
+            tail = np.where(
+                busy > 0.01, np.log(np.maximum(busy, 1e-12) / 0.01) * wait / np.maximum(busy, 1e-12), wait
+            )
         long_prompt = prefill * lognormal_p99(1.0, traffic.prompt.cv)
         ttft = wait + prefill + decode
         ttft_p99 = ttft + np.hypot(np.maximum(tail - wait, 0.0), long_prompt - prefill)
         output = traffic.output.mean
         latency = ttft + (output - 1.0) * tpot
         long_output = lognormal_p99(output, traffic.output.cv) - output
-        latency_p99 = latency + np.hypot(ttft_p99 - ttft, long_output * tpot + (output - 1.0) * (tpot_p99 - tpot))
+        latency_p99 = latency + np.hypot(
+            ttft_p99 - ttft, long_output * tpot + (output - 1.0) * (tpot_p99 - tpot)
+        )
         feasible = (busy < 1.0) & np.isfinite(batch) & (np.maximum(burst, 1.0) <= limit)
         return ServingCosts(
             prefill, decode, batch, limit, busy + (1.0 - busy) * np.minimum(batch, 1.0), ttft, ttft_p99, tpot,

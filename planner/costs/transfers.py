@@ -29,7 +29,9 @@ def legal_modes(route: Route, addressing: str) -> tuple[MemoryMode, ...]:
     return (*base, "coherent") if addressing == "ats" and route.coherent else base
 
 
-def transfer_options(size: float, route: Route, addressing: str, calibration: Calibration) -> list[TransferOption]:
+def transfer_options(
+    size: float, route: Route, addressing: str, calibration: Calibration
+) -> list[TransferOption]:
     """Return every legal option for a buffer of ``size`` bytes, fastest first, ties by name.
 
     Notes

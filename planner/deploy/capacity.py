@@ -17,14 +17,26 @@ from planner.topology.cluster import Node, Topology
 from planner.workload import CpuStage, ServingJob, TrainingJob
 
 MIB = float(2**20)
+LEAST = 0.25
+"""Share of the stated host memory that GPU processes have to get."""
+SHARED = "shared memory"
 
 
 @dataclass(frozen=True)
 class HostMemory:
-    """Memory that a container asks for, bytes, by part; ``spare`` parts may shrink where a node has less."""
+    """Memory that a container asks for.
+
+    Attributes
+    ----------
+    parts, spare
+        Bytes by part; where a node has less, ``spare`` parts are given up first.
+    least
+        Share of ``parts`` that is needed in any case, 0 to 1.
+    """
 
     parts: Mapping[str, float]
     spare: Mapping[str, float]
+    least: float = 1.0
 
     @property
     def total(self) -> float:
@@ -32,23 +44,25 @@ class HostMemory:
         return math.ceil(round((sum(self.parts.values()) + sum(self.spare.values())) / GIB, 6)) * GIB
 
     def within(self, limit: float, who: str) -> HostMemory:
-        """Return the memory with its spare parts cut so that it fits into ``limit`` bytes.
+        """Return the memory cut so that it fits into ``limit`` bytes.
 
         Raises
         ------
         DeployError
-            If the other parts alone exceed the limit.
+            If what is needed in any case exceeds the limit.
         """
         limit = math.floor(limit / GIB) * GIB
         if self.total <= limit:
             return self
         needed = sum(self.parts.values())
-        if needed > limit:
+        if needed * self.least > limit:
             parts = ", ".join(f"{name} {units.show(size, 'bytes')}" for name, size in self.parts.items())
             raise DeployError(
-                f"{who} needs {units.show(needed, 'bytes')} of host memory ({parts}), but its part of "
-                f"the node is {units.show(limit, 'bytes')}; lower the sizes of the target"
+                f"{who} needs {units.show(needed * self.least, 'bytes')} of host memory (wanted: {parts}), "
+                f"but its part of the node is {units.show(limit, 'bytes')}; lower the sizes of the target"
             )
+        if needed > limit:
+            return HostMemory({name: size * limit / needed for name, size in self.parts.items()}, {})
         share = (limit - needed) / sum(self.spare.values())
         return HostMemory(self.parts, {name: size * share for name, size in self.spare.items()})
 
@@ -91,10 +105,11 @@ def server_memory(
     pinned = sum(2 * move.size * in_flight for move in transfers if move.mode == "pinned-copy")
     parts = {
         "processes": share.num_gpus * sizing.rank_memory,
-        "shared memory": share.num_gpus * sizing.shm_per_rank,
+        SHARED: share.num_gpus * sizing.shm_per_rank,
         "pinned buffers": pinned,
     }
-    return HostMemory(parts, {"weights": weight_bytes(job) * share.num_gpus / ranks})
+    passing = "weights" if isinstance(job, ServingPlan) else "checkpoint"
+    return HostMemory(parts, {passing: weight_bytes(job) * share.num_gpus / ranks}, LEAST)
 
 
 def stage_memory(stage: CpuStage | None, placement: CpuPlacement, workers: int, sizing: Sizing) -> HostMemory:
@@ -115,7 +130,7 @@ class Capacity:
     Raises
     ------
     DeployError
-        If the CPU stages and one core a GPU process exceed the cores of a node.
+        If the CPU stages, one core for each pod and one for the kubelet exceed the cores of a node.
     """
 
     def __init__(
@@ -123,6 +138,7 @@ class Capacity:
     ) -> None:
         self.sizing = sizing
         self._gpus: dict[str, int] = defaultdict(int)
+        self._pods: dict[str, int] = defaultdict(int)
         self._stage_cores: dict[str, int] = defaultdict(int)
         self._stage_lists: dict[str, set[int]] = defaultdict(set)
         self._stage_memory: dict[str, float] = defaultdict(float)
@@ -138,7 +154,8 @@ class Capacity:
     def cores(self, share: Share) -> int:
         """Return the whole logical CPUs of the GPU processes of a share."""
         node, sizing = share.node, self.sizing
-        left = self._left(node) - min(sizing.system_cores, max(1, self._left(node) - self._gpus[node.name]))
+        left, pods = self._left(node), self._pods[node.name]
+        left -= min(sizing.system_cores, max(1, left - pods))
         fair = left * share.num_gpus // max(1, self._gpus[node.name])
         own = len(share.cores - self._stage_lists[node.name]) or sizing.cores_per_rank * share.num_gpus
         return max(1, min(own, fair)) * sizing.threads_per_core
@@ -153,8 +170,13 @@ class Capacity:
         return sum(domain.cores for domain in node.machine.numa) - self._stage_cores[node.name]
 
     def _count_gpus(self, job: JobPlan) -> None:
-        for gpu in job.ranks() if isinstance(job, TrainingPlan) else job.gpus():
-            self._gpus[gpu.partition("/")[0]] += 1
+        pods = [job.ranks()] if isinstance(job, TrainingPlan) else [item.gpus() for item in job.replicas]
+        for gpus in pods:
+            nodes = [gpu.partition("/")[0] for gpu in gpus]
+            for node in nodes:
+                self._gpus[node] += 1
+            for node in set(nodes):
+                self._pods[node] += 1
 
     def _count_stages(self, job: ServingPlan, reader: Reader, spec: ServingJob | TrainingJob | None) -> None:
         for replica in job.replicas:
@@ -167,12 +189,12 @@ class Capacity:
                 self._stage_memory[node.name] += stage_memory(stage, placement, workers, self.sizing).total
 
     def _check(self, node: Node) -> None:
-        left, gpus = self._left(node), self._gpus[node.name]
-        if left < gpus + 1:
+        left, pods = self._left(node), self._pods[node.name]
+        if left < pods + 1:
             total = left + self._stage_cores[node.name]
             raise DeployError(
                 f"node {node.name!r} has {total} cores: the CPU stages take {total - left}, which leaves "
-                f"{left} for {gpus} GPU processes and the kubelet; plan fewer cores for the stages"
+                f"{left} for {pods} pods with GPUs and the kubelet; plan fewer cores for the stages"
             )
 
 

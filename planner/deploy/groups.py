@@ -12,8 +12,6 @@ from planner.deploy.errors import DeployError
 from planner.deploy.names import natural_key
 from planner.deploy.pods import Container, pod_spec
 from planner.deploy.servers import (
-    SERVER,
-    WORKER,
     Placed,
     grace_period,
     host_memory,
@@ -21,6 +19,7 @@ from planner.deploy.servers import (
     server_container,
 )
 from planner.deploy.shares import Share
+from planner.deploy.stages import SERVER, WORKER
 from planner.placement.plan import ServingPlan
 
 Json = dict[str, Any]

@@ -76,7 +76,8 @@ def _replica_files(
     if not shares:
         return found
     leader = shares[0]
-    port, group = ports.servers.take(leader.node.name), ports.groups.take(leader.node.name)
+    port = ports.servers.take(leader.node.name)
+    group = ports.groups.take(leader.node.name) if len(shares) > 1 else 0
     for index, share in enumerate(shares):
         env = {**stage_env, **memory_modes(replica)} if index == 0 else {}
         text = _server_script(context, job, replica, shares, index, port, group, env)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from planner.deploy.context import Context, job_name
 from planner.deploy.ports import LaunchPorts
-from planner.deploy.ranks import RankTables, check_hosts, rank_tables, training_shares
+from planner.deploy.ranks import RankTables, check_hosts, rank_tables
 from planner.deploy.shares import Share
 from planner.deploy.shell import array, defaults, script
-from planner.deploy.training import trainer_environment, training_arguments
+from planner.deploy.trainer import trainer_environment, training_arguments
 from planner.placement.plan import TrainingPlan
 from planner.schema import compress
 
@@ -18,7 +18,7 @@ _FIND_NODE = """\
 # The node rank is the line of this host in the table of nodes.
 name="${PLANNER_NODE:-$(hostname)}"
 node_rank='' index=0
-while read -r host _; do
+while read -r host _ row_ranks; do
   if [[ "$host" == "$name" || "${host%%.*}" == "$name" || "$host" == "${name%%.*}" ]]; then
     node_rank="$index"
     break
@@ -30,37 +30,39 @@ if [[ -z "$node_rank" ]]; then
   exit 1
 fi
 export PLANNER_NODE="$host"
+read -r -a ranks <<<"$row_ranks"
 """
 
 _RUN = """\
-exec torchrun --no-python --nnodes={nodes} --nproc-per-node={ranks} --node-rank="$node_rank" \\
+exec torchrun --no-python --nnodes={nodes} --nproc-per-node="${{#ranks[@]}}" --node-rank="$node_rank" \\
   --rdzv-backend=static --rdzv-endpoint="${{MASTER_ADDR:-{master}}}:${{MASTER_PORT:-{port}}}" \\
-  --max-restarts=0 "$here/bind.sh" "${{program[@]}}" "${{arguments[@]}}" "$@"
+  --max-restarts=0 bash "$here/bind.sh" "${{program[@]}}" "${{arguments[@]}}" "$@"
 """
 
 
 def training_files(context: Context, job: TrainingPlan, ports: LaunchPorts) -> dict[str, str]:
     """Return the launch files of a training job by name."""
     shares = context.reader(job).shares(job.ranks())
-    ranks = training_shares(job, shares)
     tables = rank_tables(shares, context.target.nic_names, by_index=False)
     check_hosts(tables.hosts)
     port = ports.groups.take(shares[0].node.name)
     return {
-        "launch.sh": _launch(context, job, tables, ranks, port),
+        "launch.sh": _launch(context, job, tables, port),
         **tables.files,
-        "hostfile": "".join(f"{host} slots={ranks}\n" for host in tables.hosts),
+        "hostfile": "".join(
+            f"{host} slots={share.num_gpus}\n" for host, share in zip(tables.hosts, shares, strict=True)
+        ),
         "job.sbatch": _sbatch(job, shares, tables),
     }
 
 
-def _launch(context: Context, job: TrainingPlan, tables: RankTables, ranks: int, port: int) -> str:
+def _launch(context: Context, job: TrainingPlan, tables: RankTables, port: int) -> str:
     program = context.target.program(job.name)
     words = program.command or ("python3", "pretrain_gpt.py")
     own = array("program", words)
     if not program.command:
         own += '[[ -z "${TRAIN_SCRIPT:-}" ]] || program=("${PYTHON:-python3}" "$TRAIN_SCRIPT")\n'
-    run = _RUN.format(nodes=len(tables.hosts), ranks=ranks, master=tables.hosts[0], port=port)
+    run = _RUN.format(nodes=len(tables.hosts), master=tables.hosts[0], port=port)
     return script(
         f"Starts this node's ranks of job {job.name} of plan {context.plan.name} ({context.digest}).",
         "# Run it on every node of the file nodes, in any order; arguments are handed to the trainer.\n"

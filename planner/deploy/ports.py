@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from planner.deploy.stages import FIRST_PORT
-from planner.deploy.training import PORT
+from planner.deploy.trainer import PORT
 
 
 @dataclass

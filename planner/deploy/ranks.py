@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from planner.deploy.cores import domain_number, show_cores
 from planner.deploy.errors import DeployError
 from planner.deploy.shares import Place, Share, host_name, nccl_environment
-from planner.placement.plan import TrainingPlan
 
 NOTHING = "-"
 BIND = "bind.sh"
@@ -36,19 +35,29 @@ class RankTables:
         return {BIND: BIND_SCRIPT, NODES: self.nodes, PLACES: self.places}
 
 
-def training_shares(job: TrainingPlan, shares: Sequence[Share]) -> int:
-    """Return how many ranks every node has.
+@dataclass(frozen=True)
+class NodeGroup:
+    """Nodes with equally many ranks, numbered from ``offset`` on."""
 
-    Raises
-    ------
-    DeployError
-        If nodes have different numbers of ranks, which one ``torchrun`` group cannot express.
-    """
-    counts = sorted({share.num_gpus for share in shares})
-    if len(counts) != 1:
-        found = " or ".join(map(str, counts))
-        raise DeployError(f"job {job.name!r} puts {found} ranks on a node; torchrun needs one number")
-    return counts[0]
+    offset: int
+    shares: tuple[Share, ...]
+
+    @property
+    def num_ranks(self) -> int:
+        """Ranks of each node."""
+        return self.shares[0].num_gpus
+
+
+def node_groups(shares: Sequence[Share]) -> list[NodeGroup]:
+    """Return the nodes by their number of ranks, both in order of first use."""
+    counts = list(dict.fromkeys(share.num_gpus for share in shares))
+    groups: list[NodeGroup] = []
+    offset = 0
+    for count in counts:
+        found = tuple(share for share in shares if share.num_gpus == count)
+        groups.append(NodeGroup(offset, found))
+        offset += len(found)
+    return groups
 
 
 def rank_tables(shares: Sequence[Share], nic_names: Mapping[str, str], *, by_index: bool) -> RankTables:
@@ -73,7 +82,7 @@ def rank_tables(shares: Sequence[Share], nic_names: Mapping[str, str], *, by_ind
 def _place_lines(share: Share, nic_names: Mapping[str, str]) -> list[str]:
     visible = f"{_numbers(share.host_order)} {_numbers(share.container_order)}"
     network = nccl_environment(share.nics(nic_names))
-    ports = next((f"{name}{value}" for name, value in network.items()), NOTHING)
+    ports = next((f"{name}={value}" for name, value in network.items()), NOTHING)
     return [_place_line(share, local, place, visible, ports) for local, place in enumerate(share.places)]
 
 
@@ -87,7 +96,7 @@ def _place_line(share: Share, local: int, place: Place, visible: str, ports: str
 
 
 BIND_SCRIPT = r"""#!/usr/bin/env bash
-# Starts one rank where the plan puts it. Usage: torchrun --no-python ... bind.sh PROGRAM [ARGUMENT...]
+# Starts one rank where the plan puts it. Usage: torchrun --no-python ... bash bind.sh PROGRAM [ARGUMENT...]
 #
 # torchrun numbers ranks by node and local rank; the plan may number them otherwise. The rank of this process
 # is therefore read from the tables beside this script. That is safe with torchrun's static rendezvous: its
@@ -127,8 +136,9 @@ export CUDA_DEVICE_ORDER=PCI_BUS_ID
 export CUDA_VISIBLE_DEVICES="$visible"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}"
 case "$ports" in
-  NCCL_IB_HCA=*) export NCCL_IB_HCA="${NCCL_IB_HCA:-${ports#NCCL_IB_HCA}}" ;;
-  NCCL_SOCKET_IFNAME=*) export NCCL_SOCKET_IFNAME="${NCCL_SOCKET_IFNAME:-${ports#NCCL_SOCKET_IFNAME}}" ;;
+  NCCL_IB_HCA=*) export NCCL_IB_HCA="${NCCL_IB_HCA:-${ports#*=}}" ;;
+  NCCL_SOCKET_IFNAME=*) export NCCL_SOCKET_IFNAME="${NCCL_SOCKET_IFNAME:-${ports#*=}}" ;;
+  PLANNER_NICS=*) export PLANNER_NICS="${ports#*=}" ;;
 esac
 
 bind=()

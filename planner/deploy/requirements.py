@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from planner import __version__
-from planner.deploy.affinity import machine_labels, uses_hostnames
+from planner.deploy.affinity import ARCH, machine_labels, uses_hostnames
 from planner.deploy.context import Context
 from planner.deploy.shares import rdma_ports, socket_ports
 from planner.deploy.target import PLACEHOLDER
-from planner.deploy.validate import pod_templates
+from planner.deploy.validate import node_terms, pod_templates
 from planner.placement.plan import JobPlan, ServingPlan, TrainingPlan
 from planner.topology.cluster import Node
 
@@ -43,6 +43,7 @@ def requirements(context: Context, objects: Sequence[Json]) -> str:
         "kubernetes": context.target.version,
         "namespace": context.target.namespace,
         "kinds": [_KINDS[kind] for kind in sorted({item["kind"] for item in objects}) if kind in _KINDS],
+        "architectures": sorted(set(_architectures(templates))),
         "images": sorted(images),
         "images to replace": sorted(image for image in images if image.startswith(PLACEHOLDER)),
         "volume claims": sorted(set(_claims(templates))),
@@ -51,6 +52,15 @@ def requirements(context: Context, objects: Sequence[Json]) -> str:
         "notes": sorted(set(_notes(context))),
     }
     return json.dumps(found, indent=2, sort_keys=False, ensure_ascii=False) + "\n"
+
+
+def _architectures(templates: Sequence[Json]) -> Iterator[str]:
+    """Yield the architectures that images have to exist for."""
+    for template in templates:
+        for term in node_terms(template["spec"]):
+            for expression in term["matchExpressions"]:
+                if expression["key"] == ARCH:
+                    yield from expression["values"]
 
 
 def _claims(templates: Sequence[Json]) -> Iterator[str]:
@@ -102,6 +112,8 @@ def _notes(context: Context) -> Iterator[str]:
     if target.sizing.threads_per_core == 1:
         yield "One CPU is asked for per planned core; set threads_per_core where nodes run two threads each."
     for job in context.plan.jobs:
+        if isinstance(job, TrainingPlan) and uses_hostnames(job_nodes(context, job), target):
+            yield "The names of the nodes of training jobs equal their labels kubernetes.io/hostname."
         ports = {
             port
             for gpus in (

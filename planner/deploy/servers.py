@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from planner.deploy.affinity import gpu_resource
 from planner.deploy.arguments import layer_partition, model_path, vllm_arguments, vllm_group_arguments
-from planner.deploy.capacity import HostMemory, server_memory, weight_bytes
+from planner.deploy.capacity import SHARED, HostMemory, server_memory, weight_bytes
 from planner.deploy.context import Context, show_share
-from planner.deploy.errors import DeployError
 from planner.deploy.names import literal
 from planner.deploy.pods import (
     DRAIN,
@@ -27,12 +26,19 @@ from planner.deploy.pods import (
     shared_memory,
 )
 from planner.deploy.shares import Share, nccl_environment
-from planner.deploy.stages import Pool, addresses, beside, memory_modes, pools, stage_container
+from planner.deploy.stages import (
+    SERVER,
+    WORKER,
+    Pool,
+    addresses,
+    beside,
+    memory_modes,
+    pools,
+    stage_container,
+)
 from planner.deploy.target import SERVING_IMAGE
 from planner.placement.plan import Replica, ServingPlan
 from planner.workload import ServingJob
-
-SERVER, WORKER = "server", "worker"
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,11 @@ def host_memory(context: Context, job: ServingPlan, item: Placed, share: Share) 
     return wanted.within(context.capacity.memory(share), f"job {job.name!r} on node {share.node.name!r}")
 
 
-def _volumes(context: Context, job: ServingPlan, share: Share) -> list[Volume]:
+def _volumes(context: Context, job: ServingPlan, memory: HostMemory) -> list[Volume]:
     """Return the volumes of a server; weights that lie elsewhere than under ``/models`` need no claim."""
     target, program = context.target, context.target.program(job.name)
     volumes = [
-        shared_memory(share.num_gpus * target.sizing.shm_per_rank),
+        shared_memory(memory.parts[SHARED]),
         *scratch_volumes(target.sizing, cache=True),
         *claim_volumes(program.claims),
     ]
@@ -136,7 +142,7 @@ def server_container(
         arguments=arguments,
         env=env,
         ports={"http": target.port} if head else {},
-        volumes=_volumes(context, job, share),
+        volumes=_volumes(context, job, memory),
         probes=http_probes("http", start_budget(context, job)) if head else {},
         capabilities=["IPC_LOCK"] if rdma else [],
         lifecycle={"preStop": {"sleep": {"seconds": DRAIN}}} if head else {},
@@ -151,9 +157,4 @@ def pod_containers(context: Context, job: ServingPlan, item: Placed) -> list[Con
     )
     shared = [volume for volume in server.volumes if volume.name == "shm"]
     stages = [stage_container(context, job, pool, index, shared) for index, pool in enumerate(item.local)]
-    names = [server.name, *(stage.name for stage in stages)]
-    if len(set(names)) != len(names):
-        raise DeployError(
-            f"job {job.name!r}: a CPU stage is called like another container of its pod: {', '.join(names)}"
-        )
     return [server, *stages]

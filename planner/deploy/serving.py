@@ -13,7 +13,6 @@ from planner.deploy.groups import leader_worker_sets
 from planner.deploy.names import dns_label
 from planner.deploy.pods import pod_spec
 from planner.deploy.servers import (
-    SERVER,
     Placed,
     grace_period,
     host_memory,
@@ -22,7 +21,7 @@ from planner.deploy.servers import (
     start_budget,
 )
 from planner.deploy.services import deployment, disruption_budget, network_policy, service, service_account
-from planner.deploy.stages import equal_counts, stage_objects
+from planner.deploy.stages import SERVER, equal_counts, stage_objects
 from planner.placement.plan import ServingPlan
 
 Json = dict[str, Any]

@@ -135,13 +135,16 @@ def nccl_environment(names: Sequence[str]) -> dict[str, str]:
     """Return the variables that hold NCCL to some network ports.
 
     ``=`` asks for exact names, as ``mlx5_1`` alone would also match ``mlx5_10`` (NCCL User Guide, environment
-    variables). Ports that are named like neither RDMA devices nor interfaces are left to NCCL.
+    variables). Where ports are named like neither RDMA devices nor interfaces the choice is left to NCCL,
+    which would use none at all if it were held to names that do not exist; ``PLANNER_NICS`` says what was
+    planned.
     """
     if found := rdma_ports(names):
         return {"NCCL_IB_HCA": "=" + ",".join(found)}
     if found := socket_ports(names):
         return {"NCCL_SOCKET_IFNAME": "=" + ",".join(found)}
-    return {}
+    planned = [name for name in names if _PORT.fullmatch(name)]
+    return {"PLANNER_NICS": ",".join(planned)} if planned else {}
 
 
 class Reader:
@@ -149,9 +152,12 @@ class Reader:
 
     def __init__(self, job: str, bindings: Sequence[Binding], topology: Topology) -> None:
         self.job, self.topology = job, topology
-        self._bindings = {name: binding for binding in bindings for name in _expand(job, binding.gpu)}
+        self._bindings: dict[str, list[Binding]] = {}
+        for binding in bindings:
+            for name in _expand(job, binding.gpu):
+                self._bindings.setdefault(name, []).append(binding)
         self._found: dict[tuple[str, ...], list[Share]] = {}
-        self._places: dict[tuple[str, str, int], Place] = {}
+        self._places: dict[tuple[str, str], Place] = {}
 
     def node(self, name: str) -> Node:
         """Return a node by name.
@@ -198,13 +204,12 @@ class Reader:
 
     def _place(self, node: Node, gpu: str) -> Place:
         """Return the place of a rank; ranks of like nodes share what one binding says of them all."""
-        binding = self._bindings.get(f"{node.name}/{gpu}")
-        if binding is not None:
+        for binding in self._bindings.get(f"{node.name}/{gpu}", []):
             return self._bound(node, gpu, binding)
-        binding = self._bindings.get(gpu)
-        key = (node.machine.name, gpu, id(binding))
+        key = (node.machine.name, gpu)
         if key not in self._places:
-            self._places[key] = self._bound(node, gpu, binding)
+            fitting = sorted(self._bindings.get(gpu, []), key=lambda one: not _fits(node.machine, gpu, one))
+            self._places[key] = self._bound(node, gpu, fitting[0] if fitting else None)
         return self._places[key]
 
     def _bound(self, node: Node, gpu: str, binding: Binding | None) -> Place:
@@ -220,6 +225,13 @@ class Reader:
         cores = parse_cores(binding.cores) or _even_cores(machine, gpu, numa)
         nic = None if nic is None else nic.removeprefix(f"{node.name}/")
         return Place(gpu, numa, cores, nic, stated=bool(binding.cores.strip()))
+
+
+def _fits(machine: MachineType, gpu: str, binding: Binding) -> bool:
+    """Return whether a binding by bare GPU name can be one of this machine type, rather than of another."""
+    cores = domain_cores(machine).get(binding.numa, frozenset())
+    beside = any(part.name == gpu and part.numa == binding.numa for part in machine.gpus)
+    return beside and parse_cores(binding.cores) <= cores
 
 
 def _expand(job: str, pattern: str) -> list[str]:

@@ -39,6 +39,4 @@ def exports(values: Mapping[str, str]) -> str:
 
 def defaults(values: Mapping[str, str]) -> str:
     """Return exports that leave a variable alone where it is already set."""
-    return "".join(
-        f"[[ -v {name} ]] || export {name}={quote(value)}\n" for name, value in values.items()
-    )
+    return "".join(f"[[ -v {name} ]] || export {name}={quote(value)}\n" for name, value in values.items())

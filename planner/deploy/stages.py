@@ -29,6 +29,7 @@ from planner.workload import CpuStage
 
 Json = dict[str, Any]
 FIRST_PORT = 9000
+SERVER, WORKER = GPU_CONTAINERS = ("server", "worker")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def stage_container(
     }
     port = f"stage-{index}"
     return Container(
-        name=dns_label(pool.name),
+        name=container_name(pool.name),
         image=program.image or STAGE_IMAGE,
         resources=resources(
             pool.placement.cores * target.sizing.threads_per_core,
@@ -111,6 +112,12 @@ def stage_container(
         volumes=[*scratch_volumes(target.sizing, cache=False), *shared],
         probes=socket_probes(port),
     )
+
+
+def container_name(stage: str) -> str:
+    """Return the name of a stage's container, which is never that of a GPU container."""
+    name = dns_label(stage)
+    return f"stage-{name}" if name in GPU_CONTAINERS else name
 
 
 def addresses(job: ServingPlan, local: Sequence[Pool], remote: Sequence[Pool]) -> dict[str, str]:

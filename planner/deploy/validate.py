@@ -183,7 +183,7 @@ def _allowed_nodes(spec: Json, topology: Topology) -> list[Node]:
 def _hosts(spec: Json) -> set[str]:
     return {
         value
-        for term in _terms(spec)
+        for term in node_terms(spec)
         for expression in term["matchExpressions"]
         if expression["key"] == HOSTNAME
         for value in expression["values"]
@@ -197,13 +197,14 @@ def _host(node: Node) -> str | None:
         return None
 
 
-def _terms(spec: Json) -> list[Json]:
+def node_terms(spec: Json) -> list[Json]:
+    """Return the node selector terms that a pod requires."""
     required = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     return list(required["nodeSelectorTerms"])
 
 
 def _affinity(where: str, spec: Json) -> Iterator[str]:
-    for term in _terms(spec):
+    for term in node_terms(spec):
         expressions = term["matchExpressions"]
         if ARCH not in {expression["key"] for expression in expressions}:
             yield f"{where}: the affinity does not state {ARCH}"

@@ -62,7 +62,9 @@ def gpu_bindings(machine: MachineType, cores_per_gpu: int | None = None) -> list
     return found
 
 
-def with_core_lists(replicas: list[Replica], machines: dict[str, MachineType], cores_per_gpu: int) -> list[Replica]:
+def with_core_lists(
+    replicas: list[Replica], machines: dict[str, MachineType], cores_per_gpu: int
+) -> list[Replica]:
     """Return replicas whose CPU stages have been given core numbers, after those kept for the GPUs.
 
     Parameters

@@ -62,7 +62,9 @@ def check(problems: Problems, plan: Plan) -> list[str]:
         return found
     for job in plan.jobs:
         found.extend(check_job(problems[job.name], job))
-    used = Counter(gpu for job in plan.jobs for gpu in (job.ranks() if isinstance(job, TrainingPlan) else job.gpus()))
+    used = Counter(
+        gpu for job in plan.jobs for gpu in (job.ranks() if isinstance(job, TrainingPlan) else job.gpus())
+    )
     found.extend(f"GPU {gpu} is used by {count} ranks" for gpu, count in used.items() if count > 1)
     if plan.bound > plan.objective.value * (1 + 1e-9):
         found.append(f"the bound {plan.bound:.6g} exceeds the objective {plan.objective.value:.6g}")

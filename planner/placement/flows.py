@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs.training import ACTIVATION_BYTES
+from planner.costs.strategy import ACTIVATION_BYTES
 from planner.placement.groups import mesh_of
 from planner.placement.plan import LinkLoad, ServingPlan, Strategy, TrainingPlan
 from planner.placement.problem import ServingProblem, TrainingProblem, gpu_numbers
@@ -105,7 +106,11 @@ class StepVolumes:
         if s.sharding == "none":
             return gradient, gradient
         weights = parameters / s.tp * ACTIVATION_BYTES
-        times = {"optimizer": (1, 1), "gradients": (self.count, 1), "parameters": (self.count, 2 * self.count)}
+        times = {
+            "optimizer": (1, 1),
+            "gradients": (self.count, 1),
+            "parameters": (self.count, 2 * self.count),
+        }
         reduced, gathered = times[s.sharding]
         return gradient * reduced, weights * gathered
 
@@ -113,7 +118,7 @@ class StepVolumes:
         s = self.strategy
         size = self.activation / (s.tp if s.sequence_parallel else 1) * self.count * s.virtual
         wrap = [(mesh[-1], mesh[0])] if s.virtual > 1 else []
-        for left, right in [*zip(mesh[:-1], mesh[1:], strict=True), *wrap]:
+        for left, right in [*pairwise(mesh), *wrap]:
             for source, target in zip(left.ravel(), right.ravel(), strict=True):
                 yield Flow(self.names[source], self.names[target], size, "pp")
                 yield Flow(self.names[target], self.names[source], size, "pp")
@@ -139,7 +144,14 @@ def link_loads(flows: list[Flow], router: Router, seconds: float, most: int = 10
         edge = router.edge(hop)
         load = size / seconds
         loads.append(
-            LinkLoad(source=hop[0], target=hop[1], kind=edge.kind, rate=edge.rate, load=load, utilisation=load / edge.rate)
+            LinkLoad(
+                source=hop[0],
+                target=hop[1],
+                kind=edge.kind,
+                rate=edge.rate,
+                load=load,
+                utilisation=load / edge.rate,
+            )
         )
     return sorted(loads, key=lambda item: (-item.utilisation, item.source, item.target))[:most]
 
@@ -156,7 +168,7 @@ def serving_flows(problem: ServingProblem, plan: ServingPlan) -> list[Flow]:
         stages = [gpus[start : start + s.tp] for start in range(0, len(gpus), s.tp)]
         for stage in stages:
             flows.extend(ring_flows(stage, 2.0 * model.layers / s.pp * size, "tp", 2.0))
-        for left, right in zip(stages, stages[1:], strict=False):
+        for left, right in pairwise(stages):
             flows.extend(Flow(a, b, size, "pp") for a, b in zip(left, right, strict=True))
         for transfer in replica.transfers:
             ends = (f"{replica.node}/{transfer.source}", f"{replica.node}/{transfer.target}")

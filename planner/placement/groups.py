@@ -34,7 +34,7 @@ def members_per_domain(groups: IntArray, hierarchy: Hierarchy) -> FloatArray:
 
 
 def worst_hop(left: IntArray, right: IntArray, hierarchy: Hierarchy) -> int:
-    """Return the highest level that any pair of GPUs has to cross; one past the last where none joins them."""
+    """Return the highest level that any pair of GPUs crosses; one past the last where none joins them."""
     joined = np.full(len(left), len(hierarchy.levels))
     for number in reversed(range(len(hierarchy.levels))):
         domains = hierarchy.levels[number].domain_of
@@ -57,13 +57,14 @@ def training_spans(strategy: Strategy, gpus: IntArray, hierarchy: Hierarchy) -> 
     blocks = plane.reshape(strategy.pp, -1, strategy.ep)
     expert = blocks.reshape(-1, strategy.ep)
     expert_data = blocks.swapaxes(1, 2).reshape(-1, plane.shape[1] // strategy.ep)
-    rows = [members_per_domain(groups, hierarchy)[None, :] for groups in (tensor, context, data, expert, expert_data)]
+    groups = {"tp": tensor, "cp": context, "data": data, "expert": expert, "expert_data": expert_data}
+    rows = {name: members_per_domain(group, hierarchy)[None, :] for name, group in groups.items()}
     hop = 0
     if strategy.pp > 1:
         hop = worst_hop(mesh[:-1].ravel(), mesh[1:].ravel(), hierarchy)
         if strategy.virtual > 1:
             hop = max(hop, worst_hop(mesh[-1].ravel(), mesh[0].ravel(), hierarchy))
-    return Spans(*rows, pipeline=np.asarray([hop]))
+    return Spans(**rows, pipeline=np.asarray([hop]))
 
 
 def serving_spans(strategy: Strategy, gpus: IntArray, hierarchy: Hierarchy) -> ServingSpans:

@@ -44,7 +44,9 @@ class TrainingProblem:
     def shape(self) -> JobShape:
         """What the formulas need of the job."""
         job = self.job
-        return JobShape(self.model, job.sequence, job.global_batch, job.flash_attention, BYTES_PER_ELEMENT[job.precision])
+        return JobShape(
+            self.model, job.sequence, job.global_batch, job.flash_attention, BYTES_PER_ELEMENT[job.precision]
+        )
 
     @property
     def capacity(self) -> float:
@@ -95,7 +97,11 @@ Problem = TrainingProblem | ServingProblem
 
 
 def make_problem(
-    job: TrainingJob | ServingJob, model: Transformer, topology: Topology, calibration: Calibration, gpus: list[str] | None = None
+    job: TrainingJob | ServingJob,
+    model: Transformer,
+    topology: Topology,
+    calibration: Calibration,
+    gpus: list[str] | None = None,
 ) -> Problem:
     """Return the problem of a job on some of the GPUs of a topology, all of them by default.
 

@@ -42,5 +42,7 @@ def _is_assumed(problem: Problem, part: str) -> bool:
     if part == "cpu stages and transfers":
         domains = [domain for machine in problem.topology.machine_types for domain in machine.numa]
         edges = [edge for machine in problem.topology.machine_types for edge in machine.edges]
-        return any(d.core_speed.provenance == "assumed" for d in domains) or any(e.provenance == "assumed" for e in edges)
+        return any(d.core_speed.provenance == "assumed" for d in domains) or any(
+            e.provenance == "assumed" for e in edges
+        )
     return any(level.provenance == "assumed" for level in problem.hierarchy.levels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -32,7 +33,13 @@ def serving_model(problem: ServingProblem, strategy: Strategy, devices: list[str
     """Return the cost model of a placed strategy, its replicas laid out one after the other."""
     spans = serving_spans(strategy, gpu_numbers(problem, devices), problem.hierarchy)
     return ServingModel(
-        problem.job, problem.model, serving_candidates(strategy), spans, problem.rates, problem.fabric, problem.calibration
+        problem.job,
+        problem.model,
+        serving_candidates(strategy),
+        spans,
+        problem.rates,
+        problem.fabric,
+        problem.calibration,
     )
 
 
@@ -60,7 +67,12 @@ def transfer_sizes(problem: ServingProblem) -> tuple[float, float]:
 
 
 def host_options(
-    problem: ServingProblem, machine: MachineType, numa: str, gpu: str, size: float, direction: Literal["in", "out"]
+    problem: ServingProblem,
+    machine: MachineType,
+    numa: str,
+    gpu: str,
+    size: float,
+    direction: Literal["in", "out"],
 ) -> list[TransferOption]:
     """Return the legal ways to move ``size`` bytes between a NUMA domain and a GPU, fastest first."""
     ends = (numa, gpu) if direction == "in" else (gpu, numa)
@@ -129,8 +141,10 @@ def host_latency(problem: ServingProblem, replica: Replica, rate: float) -> floa
         for stage in side:
             chosen = place[stage.name]
             total += stage_latency(stage, machine.numa_named(chosen.numa), rate, chosen.cores)
-        for left, right in zip(side, side[1:], strict=False):
-            total += hand_over(problem, machine, place[left.name].numa, place[right.name].numa, left.bytes_out)
+        for left, right in pairwise(side):
+            total += hand_over(
+                problem, machine, place[left.name].numa, place[right.name].numa, left.bytes_out
+            )
     for transfer in replica.transfers:
         into = transfer.source in {domain.name for domain in machine.numa}
         numa, gpu = (transfer.source, transfer.target) if into else (transfer.target, transfer.source)
@@ -157,7 +171,9 @@ def limits_broken(problem: ServingProblem, outcome: ServingOutcome) -> list[str]
     return broken
 
 
-def serving_memory(problem: ServingProblem, strategy: Strategy, model: ServingCosts, max_batch: int) -> list[StageMemory]:
+def serving_memory(
+    problem: ServingProblem, strategy: Strategy, model: ServingCosts, max_batch: int
+) -> list[StageMemory]:
     """Return the memory per device of every stage, the cache filled by ``max_batch`` sequences."""
     job = problem.job
     images = job.traffic.images * (problem.model.vision.tokens if problem.model.vision else 0)
@@ -168,10 +184,15 @@ def serving_memory(problem: ServingProblem, strategy: Strategy, model: ServingCo
         "working": float(model.working[0]),
         "context and buffers": problem.calibration.number("context_bytes"),
     }
-    return [StageMemory(stage=stage, parts=parts, capacity=problem.device.memory.value) for stage in range(strategy.pp)]
+    return [
+        StageMemory(stage=stage, parts=parts, capacity=problem.device.memory.value)
+        for stage in range(strategy.pp)
+    ]
 
 
-def serving_prediction(problem: ServingProblem, outcome: ServingOutcome, strategy: Strategy) -> ServingPrediction:
+def serving_prediction(
+    problem: ServingProblem, outcome: ServingOutcome, strategy: Strategy
+) -> ServingPrediction:
     """Return the prediction record of an outcome."""
     model, job = outcome.model, problem.job
     host = max(outcome.host.values())
@@ -222,11 +243,13 @@ def serving_problems(problem: ServingProblem, plan: ServingPlan) -> Iterator[str
         yield f"{plan.name}: {len(gpus)} GPUs exceed the {problem.num_gpus} that may be used"
     for replica in plan.replicas:
         if len(replica.gpus()) != strategy.tp * strategy.pp:
-            yield f"{plan.name}: {replica.name} has {len(replica.gpus())} GPUs, {strategy.tp * strategy.pp} expected"
+            expected = strategy.tp * strategy.pp
+            yield f"{plan.name}: {replica.name} has {len(replica.gpus())} GPUs, {expected} expected"
     for rule in serving_rules(problem, strategy):
         yield f"{plan.name}: {rule}"
     if len(plan.layers) != strategy.pp or sum(plan.layers) != problem.model.layers:
-        yield f"{plan.name}: layers {plan.layers} do not split {problem.model.layers} layers in {strategy.pp} stages"
+        split = f"{problem.model.layers} layers in {strategy.pp} stages"
+        yield f"{plan.name}: layers {plan.layers} do not split {split}"
     yield from _host_problems(problem, plan)
 
 
@@ -257,14 +280,17 @@ def _host_problems(problem: ServingProblem, plan: ServingPlan) -> Iterator[str]:
         domain = domains[numa]
         free = free_cores(problem, problem.topology.node_of[node].machine, numa)
         if count > free:
-            yield f"{plan.name}: {count} cores planned on {node}/{numa}, which has {free} of {domain.cores} free"
+            room = f"which has {free} of {domain.cores} free"
+            yield f"{plan.name}: {count} cores planned on {node}/{numa}, {room}"
         if memory[node, numa] > domain.memory.value:
             yield f"{plan.name}: CPU stages need more memory than {node}/{numa} has"
         if moved[node, numa] > domain.memory_bandwidth.value * HOST_BANDWIDTH_SHARE:
             yield f"{plan.name}: CPU stages need more memory bandwidth than {node}/{numa} has"
 
 
-def serving_outcome_problems(problem: ServingProblem, plan: ServingPlan, outcome: ServingOutcome) -> Iterator[str]:
+def serving_outcome_problems(
+    problem: ServingProblem, plan: ServingPlan, outcome: ServingOutcome
+) -> Iterator[str]:
     """Yield broken limits, memory that does not fit, and stated figures that differ from the judge's."""
     for sentence in limits_broken(problem, outcome):
         yield f"{plan.name}: {sentence}"

@@ -1,4 +1,4 @@
-"""The judge of training plans: what a strategy, a layer split and a rank order take, and whether they are legal."""
+"""The judge of training plans: what strategy, layer split and rank order take, and whether they are legal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs import Candidates, Spans, StageCosts, stage_costs
+from planner.costs.blocks import attention_core_flops
 from planner.costs.pipeline import in_flight, split_kinds, stage_memory, stage_times, step_time, tail_times
-from planner.costs.training import RECOMPUTE, SHARDING
+from planner.costs.strategy import RECOMPUTE, SHARDING
 from planner.placement.groups import training_spans
 from planner.placement.plan import StageMemory, Strategy, TrainingPlan, TrainingPrediction
 from planner.placement.problem import TrainingProblem, gpu_numbers
@@ -33,8 +34,9 @@ class TrainingOutcome:
 def as_candidates(strategy: Strategy) -> Candidates:
     """Return a strategy as candidate arrays with one row."""
     numbers = (
-        strategy.tp, strategy.pp, strategy.dp, strategy.cp, strategy.ep, strategy.virtual, strategy.micro_batch,
-        RECOMPUTE.index(strategy.recompute), SHARDING.index(strategy.sharding), int(strategy.sequence_parallel),
+        strategy.tp, strategy.pp, strategy.dp, strategy.cp, strategy.ep,
+        strategy.virtual, strategy.micro_batch, RECOMPUTE.index(strategy.recompute),
+        SHARDING.index(strategy.sharding), int(strategy.sequence_parallel),
     )  # fmt: skip
     return Candidates(*(np.asarray([number], dtype=np.int64) for number in numbers))
 
@@ -42,8 +44,8 @@ def as_candidates(strategy: Strategy) -> Candidates:
 def as_strategy(many: Candidates, row: int) -> Strategy:
     """Return one row of candidate arrays as a strategy."""
     return Strategy(
-        tp=int(many.tp[row]), pp=int(many.pp[row]), dp=int(many.dp[row]), cp=int(many.cp[row]), ep=int(many.ep[row]),
-        virtual=int(many.virtual[row]), micro_batch=int(many.micro_batch[row]),
+        tp=int(many.tp[row]), pp=int(many.pp[row]), dp=int(many.dp[row]), cp=int(many.cp[row]),
+        ep=int(many.ep[row]), virtual=int(many.virtual[row]), micro_batch=int(many.micro_batch[row]),
         recompute=RECOMPUTE[many.recompute[row]],  # type: ignore[arg-type]
         sharding=SHARDING[many.sharding[row]],  # type: ignore[arg-type]
         sequence_parallel=bool(many.sequence_parallel[row]),
@@ -85,7 +87,9 @@ def broken_rules(problem: TrainingProblem, many: Candidates) -> NDArray[np.bool_
     ])  # fmt: skip
 
 
-def judge_training(problem: TrainingProblem, strategy: Strategy, layers: list[int], devices: list[str]) -> TrainingOutcome:
+def judge_training(
+    problem: TrainingProblem, strategy: Strategy, layers: list[int], devices: list[str]
+) -> TrainingOutcome:
     """Return time and memory of a fully placed strategy.
 
     Raises
@@ -97,9 +101,13 @@ def judge_training(problem: TrainingProblem, strategy: Strategy, layers: list[in
     return judge_spans(problem, strategy, layers, spans)
 
 
-def judge_spans(problem: TrainingProblem, strategy: Strategy, layers: list[int], spans: Spans) -> TrainingOutcome:
+def judge_spans(
+    problem: TrainingProblem, strategy: Strategy, layers: list[int], spans: Spans
+) -> TrainingOutcome:
     """Return time and memory of a strategy whose groups span the machine in a given way."""
-    costs = stage_costs(problem.shape, as_candidates(strategy), spans, problem.rates, problem.fabric, problem.calibration)
+    costs = stage_costs(
+        problem.shape, as_candidates(strategy), spans, problem.rates, problem.fabric, problem.calibration
+    )
     dense, moe = split_kinds(np.asarray(layers, dtype=np.int64), problem.model.dense_layers)
     seconds = step_time(costs, 0, strategy.virtual, dense, moe)
     flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[0]))
@@ -140,7 +148,11 @@ def prediction(problem: TrainingProblem, strategy: Strategy, outcome: TrainingOu
     parts["gradients and optimizer"] = float(tail_times(costs, 0, dense, moe).max())
     tokens = problem.job.global_batch * problem.job.sequence
     flops = model_flops(problem)
-    peak = problem.device.peak.get(problem.job.precision) if problem.job.precision in problem.device.peak else None
+    peak = (
+        problem.device.peak.get(problem.job.precision)
+        if problem.job.precision in problem.device.peak
+        else None
+    )
     achieved = flops / outcome.step_time / strategy.num_ranks
     return TrainingPrediction(
         step_time=outcome.step_time,
@@ -152,7 +164,7 @@ def prediction(problem: TrainingProblem, strategy: Strategy, outcome: TrainingOu
 
 
 def model_flops(problem: TrainingProblem) -> float:
-    """Return the operations of one step without recomputation: 6 per active parameter and token, plus attention."""
+    """Return the operations of one step, none done twice: 6 per active parameter and token, and attention."""
     model, job = problem.model, problem.job
     tokens = job.global_batch * job.sequence
     active = model.layers * model.attention_parameters + model.dense_layers * model.dense_mlp_parameters
@@ -160,7 +172,8 @@ def model_flops(problem: TrainingProblem) -> float:
         per_layer = model.shared_mlp_parameters + model.experts.top_k * model.expert_parameters
         active += (model.layers - model.dense_layers) * per_layer
     active += model.head_parameters
-    scores = 3 * 2.0 * tokens * job.sequence / 2 * 2 * model.heads * model.head_dim * model.layers
+    seen = np.asarray(job.sequence / 2.0)
+    scores = 3.0 * model.layers * float(attention_core_flops(model, np.asarray(float(tokens)), seen))
     return 6.0 * active * tokens + scores
 
 
@@ -177,7 +190,8 @@ def training_problems(problem: TrainingProblem, plan: TrainingPlan) -> Iterator[
     if strategy.num_ranks > problem.num_gpus:
         yield f"{plan.name}: {strategy.num_ranks} ranks exceed the {problem.num_gpus} GPUs that may be used"
     if len(plan.layers) != strategy.pp or sum(plan.layers) != problem.model.layers:
-        yield f"{plan.name}: layers {plan.layers} do not split {problem.model.layers} layers in {strategy.pp} stages"
+        split = f"{problem.model.layers} layers in {strategy.pp} stages"
+        yield f"{plan.name}: layers {plan.layers} do not split {split}"
     if min(plan.layers, default=0) < strategy.virtual:
         yield f"{plan.name}: a stage has fewer layers than virtual stages"
     broken = broken_rules(problem, as_candidates(strategy))[:, 0]
@@ -186,19 +200,23 @@ def training_problems(problem: TrainingProblem, plan: TrainingPlan) -> Iterator[
             yield f"{plan.name}: {rule}"
     micro_batches = problem.job.global_batch // max(1, strategy.dp * strategy.micro_batch)
     if plan.num_micro_batches != micro_batches:
-        yield f"{plan.name}: {plan.num_micro_batches} micro-batches stated, {micro_batches} follow from the batch"
+        stated = f"{plan.num_micro_batches} micro-batches stated"
+        yield f"{plan.name}: {stated}, {micro_batches} follow from the batch"
 
 
-def training_memory_problems(problem: TrainingProblem, plan: TrainingPlan, outcome: TrainingOutcome) -> Iterator[str]:
+def training_memory_problems(
+    problem: TrainingProblem, plan: TrainingPlan, outcome: TrainingOutcome
+) -> Iterator[str]:
     """Yield stages that do not fit, and stated bytes or times that differ from the judge's."""
     totals = sum(outcome.memory.values())
     for stage, total in enumerate(np.asarray(totals)):
         if total > problem.capacity * (1 + 1e-9):
             yield f"{plan.name}: stage {stage} needs {total:.4g} bytes of {problem.capacity:.4g}"
         if stage < len(plan.memory) and abs(plan.memory[stage].total - total) > 1e-6 * total:
-            yield f"{plan.name}: stage {stage} states {plan.memory[stage].total:.6g} bytes, the judge finds {total:.6g}"
+            stated = f"states {plan.memory[stage].total:.6g} bytes"
+            yield f"{plan.name}: stage {stage} {stated}, the judge finds {total:.6g}"
     if len(plan.memory) != len(plan.layers):
         yield f"{plan.name}: memory is stated for {len(plan.memory)} of {len(plan.layers)} stages"
-    stated = plan.prediction.step_time
-    if abs(stated - outcome.step_time) > 1e-6 * outcome.step_time:
-        yield f"{plan.name}: step time {stated:.6g} s stated, the judge finds {outcome.step_time:.6g} s"
+    seconds = plan.prediction.step_time
+    if abs(seconds - outcome.step_time) > 1e-6 * outcome.step_time:
+        yield f"{plan.name}: step time {seconds:.6g} s stated, the judge finds {outcome.step_time:.6g} s"

@@ -1,10 +1,10 @@
-"""The folder that a solve leaves: plan, manifests, launch files, page, summary; written all or nothing."""
+"""The folder that a solve leaves: plan, manifests, launch files, page, summary; all of it or nothing."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +16,9 @@ from planner.report.summary import summary_json
 from planner.schema import dump_yaml
 from planner.simulate.result import SimulationResult
 from planner.study import Study
+
+PLAN = "plan.yaml"
+SIMULATION = "simulation.yaml"
 
 
 def bundle_files(study: Study, simulation: SimulationResult | None, plan_path: Path) -> dict[str, str]:
@@ -31,54 +34,66 @@ def bundle_files(study: Study, simulation: SimulationResult | None, plan_path: P
     scripts = launch_files(study.plan, study.topology, study.workload, target)
     summary = summary_json(study.plan, simulation, plan_path)
     files = {
-        "plan.yaml": dump_yaml(study.plan),
+        PLAN: dump_yaml(study.plan),
         "summary.json": json.dumps(summary, indent=2) + "\n",
         "report.html": render_report(study.plan, study.topology, simulation, study.workload.document),
         **{f"k8s/{name}": text for name, text in manifests.items()},
         **{f"launch/{name}": text for name, text in scripts.items()},
     }
     if simulation is not None:
-        files["simulation.yaml"] = dump_yaml(simulation)
+        files[SIMULATION] = dump_yaml(simulation)
     return files
 
 
 def write_folder(folder: Path, files: Mapping[str, str], *, force: bool = False) -> None:
-    """Write files into a new folder, or replace one as a whole.
+    """Write files into a folder, all of them or none.
 
-    Everything is written beside the target first; an error leaves what was there untouched.
+    With ``force``, what an earlier call left gives way: every file or sub-folder of the same name at the top
+    of the folder, and a simulation of an earlier plan. Whatever else lies there stays.
 
     Raises
     ------
     OutputExistsError
-        If the folder exists and ``force`` is off.
+        If the folder holds something and ``force`` is off.
+    NotADirectoryError
+        If it is a file.
     OSError
-        If the place cannot be written.
+        If the place cannot be written; what was there is put back.
     """
-    if folder.exists() and not force:
-        raise OutputExistsError(folder)
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; choose another place")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        fresh.chmod(0o755)
+        raise NotADirectoryError(errno.ENOTDIR, "is a file; choose another place", str(folder))
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        raise OutputExistsError(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".planner-", dir=folder) as temporary:
+        fresh, old = Path(temporary) / "fresh", Path(temporary) / "old"
+        old.mkdir()
         for name, text in files.items():
             path = fresh / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8", newline="\n")
             if text.startswith("#!"):
                 path.chmod(0o755)
-        _replace(folder, fresh)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        outdated = {SIMULATION} if PLAN in files else set()
+        _swap(folder, fresh, old, outdated)
 
 
-def _replace(folder: Path, fresh: Path) -> None:
-    """Put a folder in the place of another, which is removed only after."""
-    if not folder.exists():
-        os.replace(fresh, folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    os.replace(folder, old / folder.name)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
+def _swap(folder: Path, fresh: Path, old: Path, outdated: set[str]) -> None:
+    """Move everything from ``fresh`` into a folder and what it replaces into ``old``, or change nothing."""
+    names = sorted(item.name for item in fresh.iterdir())
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for name in sorted({*names, *outdated}):
+            if (folder / name).exists():
+                _move(folder / name, old / name, moved)
+        for name in names:
+            _move(fresh / name, folder / name, moved)
+    except BaseException:
+        for source, target in reversed(moved):
+            os.replace(target, source)
+        raise
+
+
+def _move(source: Path, target: Path, moved: list[tuple[Path, Path]]) -> None:
+    os.replace(source, target)
+    moved.append((source, target))

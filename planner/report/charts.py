@@ -1,16 +1,18 @@
-"""Charts: stacked bars, a cumulative distribution, small lines. Colours come from classes, text stays text."""
+"""Charts: stacked bars, a cumulative distribution, small lines; colours are classes, text stays text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from planner import units
 from planner.report.palette import Swatch
 from planner.report.svg import NOTHING, element, group, number, percent, title
 from planner.report.wording import plain
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 Points = Sequence[tuple[float, float]]
 
@@ -26,7 +28,12 @@ def legend(classes: Mapping[str, str]) -> tuple[Swatch, ...]:
 
 
 def stacked_bar(
-    parts: Mapping[str, float], classes: Mapping[str, str], full: float, unit: str, label: str, limit: float | None = None
+    parts: Mapping[str, float],
+    classes: Mapping[str, str],
+    full: float,
+    unit: str,
+    label: str,
+    limit: float | None = None,
 ) -> Markup:
     """Return a horizontal bar of parts.
 
@@ -42,7 +49,15 @@ def stacked_bar(
         if value > 0 and full > 0:
             text = title(f"{plain(name)}: {units.show(value, unit)}")
             rects.append(
-                element("rect", text, x=percent(left / full), width=percent(value / full), y=0, height="100%", class_=classes[name])
+                element(
+                    "rect",
+                    text,
+                    x=percent(left / full),
+                    width=percent(value / full),
+                    y=0,
+                    height="100%",
+                    class_=classes[name],
+                )
             )
             left += value
     if limit is not None and full > 0:
@@ -118,7 +133,9 @@ class CdfChart:
         for share in (0.0, 0.25, 0.5, 0.75, 1.0):
             y = self._y(share)
             parts.append(element("line", x1=self.LEFT, x2=right, y1=y, y2=y, class_="grid"))
-            parts.append(element("text", f"{share:.0%}".replace("%", " %"), x=self.LEFT - 8, y=y + 4, class_="end"))
+            parts.append(
+                element("text", f"{share:.0%}".replace("%", " %"), x=self.LEFT - 8, y=y + 4, class_="end")
+            )
         for value in ticks(self.end):
             text = units.show(value, "s") if value else "0"
             parts.append(element("text", text, x=self._x(value), y=bottom + 20, class_="mid"))
@@ -138,7 +155,8 @@ class CdfChart:
     def _marks(self) -> list[Markup]:
         shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
         lines: list[tuple[str, float, str, float]] = [
-            (f"{name} {units.show(value, 's')}", value, "mark", shares.get(name, 0.0)) for name, value in self.marks.items()
+            (f"{name} {units.show(value, 's')}", value, "mark", shares.get(name, 0.0))
+            for name, value in self.marks.items()
         ]
         if self.limit is not None:
             beyond = self.limit > self.end
@@ -165,9 +183,11 @@ class CdfChart:
     def _mark(self, text: str, value: float, class_: str, share: float, row: int) -> Markup:
         x, y = self._x(value), 14.0 + 16.0 * row
         flip = self._flips(x, 7.0 * len(text) + 12)
-        words = element("text", text, x=x - 5 if flip else x + 5, y=y, class_=f"{class_} {'end' if flip else 'start'}")
+        words = element(
+            "text", text, x=x - 5 if flip else x + 5, y=y, class_=f"{class_} {'end' if flip else 'start'}"
+        )
         line = element("line", x1=x, x2=x, y1=y - 9, y2=self._y(0), class_=class_)
-        dot = element("circle", cx=x, cy=self._y(share), r=3.5, class_=class_) if class_ == "mark" else NOTHING
+        dot = (
+            element("circle", cx=x, cy=self._y(share), r=3.5, class_=class_) if class_ == "mark" else NOTHING
+        )
         return group(line, dot, words)
-
-

@@ -9,14 +9,24 @@ from planner.placement.plan import Plan, ServingPlan, TrainingPlan
 from planner.report import wording
 from planner.report.links import busiest_links
 from planner.report.patterns import patterns_table
-from planner.report.summary import Summary, Table, baselines_table, decisions_table, memory_share, provenance_note
+from planner.report.summary import (
+    Summary,
+    Table,
+    baselines_table,
+    decisions_table,
+    memory_share,
+    provenance_note,
+)
 from planner.simulate.result import SimulationResult
 from planner.topology import Topology
 from planner.workload.jobs import WorkloadDocument
 
 
 def explanation(
-    plan: Plan, workload: WorkloadDocument | None, topology: Topology, simulation: SimulationResult | None = None
+    plan: Plan,
+    workload: WorkloadDocument | None,
+    topology: Topology,
+    simulation: SimulationResult | None = None,
 ) -> Summary:
     """Return the decisions with what lost, the five patterns by flow, and what limits each job."""
     tables = (
@@ -26,7 +36,7 @@ def explanation(
         baselines_table(plan),
     )
     sentence = f"{wording.plan_sentence(plan)}: {wording.status_text(plan)}"
-    notes = (*((plan.proof,) if plan.proof else ()), provenance_note(plan))
+    notes = (*((wording.sentence(plan.proof),) if plan.proof else ()), provenance_note(plan))
     return Summary(plan.name, sentence, tuple(table for table in tables if table.rows), notes)
 
 
@@ -37,7 +47,7 @@ def limits_table(plan: Plan, simulation: SimulationResult | None = None) -> Tabl
         seen = link.simulated
         more = "" if seen is None else f"; saturated {wording.share(seen.saturated)} of the time"
         rate = units.show(link.rate, "bytes/s")
-        what = f"{link.source} → {link.target} ({link.kind}, {rate})"
+        what = f"{link.source} → {link.target} ({wording.link_kind(link.kind)}, {rate})"
         rows.append(("busiest link", what, f"{wording.share(link.utilisation)} in use{more}"))
     return Table("What limits", ("", "what", "how much"), tuple(rows))
 
@@ -48,12 +58,20 @@ def _job_limits(job: TrainingPlan | ServingPlan) -> Iterator[tuple[str, str, str
     if total > 0:
         name, value = max(breakdown.items(), key=lambda item: item[1])
         whole = "the step" if isinstance(job, TrainingPlan) else "the p99 latency"
-        yield f"time of {job.name}", wording.plain(name), f"{units.show(value, 's')}, {wording.share(value / total)} of {whole}"
+        yield (
+            f"time of {job.name}",
+            wording.plain(name),
+            f"{units.show(value, 's')}, {wording.share(value / total)} of {whole}",
+        )
     if isinstance(job, TrainingPlan):
         flops = f"{wording.share(job.prediction.model_flops_utilisation)} of peak FLOP/s used"
         yield f"compute of {job.name}", f"{wording.num_gpus(job)} GPUs", flops
     else:
-        yield f"compute of {job.name}", f"{wording.num_gpus(job)} GPUs", f"{wording.share(job.prediction.utilisation)} busy"
+        yield (
+            f"compute of {job.name}",
+            f"{wording.num_gpus(job)} GPUs",
+            f"{wording.share(job.prediction.utilisation)} busy",
+        )
     if job.memory:
         stage = max(job.memory, key=lambda each: memory_share(each.total, each.capacity))
         largest = max(stage.parts, key=lambda part: stage.parts[part], default="")

@@ -1,12 +1,11 @@
-"""All nodes at once: small cells coloured by use, grouped by what joins them (leaf switches, NVLink domains)."""
+"""All nodes at once: small cells coloured by use, grouped by the switches that join them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from planner.report.names import fold, natural
 from planner.report.node_view import Drawing
@@ -14,9 +13,13 @@ from planner.report.palette import load_step
 from planner.report.roles import Role
 from planner.report.svg import NOTHING, element, group, joined, title
 from planner.report.uses import Loads, Occupancy
+from planner.report.wording import share
 from planner.topology.cluster import Node, Topology
 from planner.topology.fabric import fabric_edges
 from planner.topology.machine import Edge
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 MOST_CELLS = 4096
 DETAILED = 256
@@ -50,7 +53,13 @@ def fabric_of(topology: Topology) -> Fabric:
             parts[end].append(edge)
         if not inner:
             between.append(edge)
-    near = {other for end, edges in parts.items() for edge in edges for other in (edge.source, edge.target) if other != end}
+    near = {
+        other
+        for end, edges in parts.items()
+        for edge in edges
+        for other in (edge.source, edge.target)
+        if other != end
+    }
     uplinks: dict[str, list[Edge]] = defaultdict(list)
     for edge in between:
         for end in (edge.source, edge.target):
@@ -91,8 +100,8 @@ def pods(topology: Topology, fabric: Fabric, loads: Loads | None) -> tuple[Pod, 
 def _switches_of(node: Node, fabric: Fabric) -> tuple[str, ...]:
     nvlink: set[str] = set()
     network: set[str] = set()
-    for part in (*node.machine.gpus, *node.machine.nics):
-        name = f"{node.name}/{part.name}"
+    for part in [*(gpu.name for gpu in node.machine.gpus), *(nic.name for nic in node.machine.nics)]:
+        name = f"{node.name}/{part}"
         for edge in fabric.at.get(name, ()):
             other = edge.target if edge.source == name else edge.source
             (nvlink if edge.kind == "nvlink" else network).add(other)
@@ -117,7 +126,9 @@ class FleetView:
         Names of the nodes that are drawn in detail elsewhere; they are outlined.
     """
 
-    def __init__(self, topology: Topology, roles: Sequence[Role], who: Occupancy, drawn: Collection[str]) -> None:
+    def __init__(
+        self, topology: Topology, roles: Sequence[Role], who: Occupancy, drawn: Collection[str]
+    ) -> None:
         self.who = who
         self.index = {node.name: position for position, node in enumerate(topology.nodes)}
         self.role_of = {name: role for role in roles for name in role.nodes}
@@ -142,9 +153,16 @@ class FleetView:
         ]  # fmt: skip
         strip = NOTHING
         if pod.uplink is not None:
-            text = f"busiest uplink of {pod.label}: {pod.uplink:.0%} used"
+            text = f"busiest uplink of {pod.label}: {share(pod.uplink)} used"
             strip = element(
-                "rect", title(text), x=0, y=0, width=width, height=5.0, rx=2.0, class_=f"fill-{load_step(pod.uplink)}"
+                "rect",
+                title(text),
+                x=0,
+                y=0,
+                width=width,
+                height=5.0,
+                rx=2.0,
+                class_=f"fill-{load_step(pod.uplink)}",
             )
         label = f"{len(pod.nodes)} nodes joined by {pod.label}, coloured by use"
         return Drawing(width, top + rows * (size + _STEP) - _STEP, joined([strip, *cells]), label)
@@ -155,9 +173,10 @@ class FleetView:
         colour = "idle" if role.colour is None else f"k{role.colour}"
         more = f" to {nodes[-1].name}" if len(nodes) > 1 else ""
         sampled = " sample" if any(each.name in self.drawn for each in nodes) else ""
+        text = title(f"{node.name}{more} ({node.machine.name}): {role.label}")
         outline = element(
-            "rect", title(f"{node.name}{more} ({node.machine.name}): {role.label}"), x=x, y=y, width=size, height=size,
-            rx=4.0 if self.detailed else 3.0, class_=f"cell {colour}{sampled}", data_n=self.index[node.name],
+            "rect", text, x=x, y=y, width=size, height=size, rx=4.0 if self.detailed else 3.0,
+            class_=f"cell {colour}{sampled}", data_n=self.index[node.name],
         )  # fmt: skip
         return group(outline, *self._dots(node, x, y, size)) if self.detailed else outline
 
@@ -172,7 +191,8 @@ class FleetView:
         left, top = x + (size - pitch * columns) / 2, y + (size - pitch * rows) / 2
         for place, gpu in enumerate(gpus):
             main = self.who.main_group(f"{node.name}/{gpu.name}")
+            colour = "idle" if main is None else f"k{main}"
             yield element(
                 "rect", x=left + place % columns * pitch + 0.8, y=top + place // columns * pitch + 0.8,
-                width=pitch - 1.6, height=pitch - 1.6, rx=1.2, class_="dot idle" if main is None else f"dot k{main}",
+                width=pitch - 1.6, height=pitch - 1.6, rx=1.2, class_=f"dot {colour}",
             )  # fmt: skip

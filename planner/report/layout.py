@@ -109,7 +109,9 @@ def lay_out(machine: MachineType, outside: Mapping[str, frozenset[str]] | None =
     top = PAD + arch_room(machine)
     for index, line in enumerate(lines):
         top = _place_line(layout, line, depth, top, index)
-        top = _place_bars(layout, linked, index, top + arc_room(machine)) + (SOCKET_GAP if line is not lines[-1] else 0)
+        top = _place_bars(layout, linked, index, top + arc_room(machine)) + (
+            SOCKET_GAP if line is not lines[-1] else 0
+        )
     layout.height = top + PAD
     return layout
 
@@ -138,7 +140,11 @@ def arc_room(machine: MachineType) -> float:
 
 def _longest(machine: MachineType, names: list[str]) -> int:
     place = {name: index for index, name in enumerate(names)}
-    spans = (abs(place[e.source] - place[e.target]) for e in machine.edges if e.source in place and e.target in place)
+    spans = (
+        abs(place[e.source] - place[e.target])
+        for e in machine.edges
+        if e.source in place and e.target in place
+    )
     return max(spans, default=0)
 
 
@@ -161,14 +167,15 @@ def fabric_switches(machine: MachineType) -> dict[frozenset[str], list[str]]:
 def _branches(machine: MachineType, apart: set[str]) -> list[_Branch]:
     """Return one tree per NUMA domain, in which every part appears once."""
     parents = _parents(machine, apart)
-    nics = {nic.name for nic in machine.nics}
+    nics = [nic.name for nic in machine.nics]
+    names = {numa.name for numa in machine.numa}
     branches = {numa.name: _Branch(numa.name, (SOCKET_LEAST, NUMA_HEIGHT)) for numa in machine.numa}
     branches |= {s.name: _Branch(s.name, SWITCH) for s in machine.switches if s.name not in apart}
     branches |= {gpu.name: _Branch(gpu.name, GPU) for gpu in machine.gpus}
     sockets = [branches[numa.name] for numa in machine.numa]
-    homes = {part.name: part.numa for part in (*machine.gpus, *machine.nics)}
-    for name in (*branches, *(nic.name for nic in machine.nics)):
-        if name in homes or name not in {socket.name for socket in sockets}:
+    homes = {gpu.name: gpu.numa for gpu in machine.gpus} | {nic.name: nic.numa for nic in machine.nics}
+    for name in (*branches, *nics):
+        if name not in names:
             parent = branches[parents.get(name) or homes.get(name, sockets[0].name)]
             if name in nics:
                 parent.nics.append(name)
@@ -179,7 +186,7 @@ def _branches(machine: MachineType, apart: set[str]) -> list[_Branch]:
 
 def _parents(machine: MachineType, apart: set[str]) -> dict[str, str]:
     """Return, by part, the part that connects it to a socket; searched breadth-first from all sockets."""
-    ends = {part.name for part in (*machine.gpus, *machine.nics)} | apart
+    ends = {gpu.name for gpu in machine.gpus} | {nic.name for nic in machine.nics} | apart
     near: dict[str, list[str]] = defaultdict(list)
     for edge in machine.edges:
         if edge.kind not in (*GPU_FABRIC, "socket"):
@@ -250,7 +257,9 @@ def _has_gpu(branch: _Branch) -> bool:
     return branch.size == GPU or any(_has_gpu(below) for below in branch.below)
 
 
-def _place_branch(layout: MachineLayout, branch: _Branch, left: float, top: float, gpu_top: float, line: int) -> None:
+def _place_branch(
+    layout: MachineLayout, branch: _Branch, left: float, top: float, gpu_top: float, line: int
+) -> None:
     layout.line_of[branch.name] = line
     width = branch.width()
     if branch.size == GPU:
@@ -258,7 +267,7 @@ def _place_branch(layout: MachineLayout, branch: _Branch, left: float, top: floa
         return
     x = left + (width - branch.own_width()) / 2
     before = len(branch.nics) // 2
-    for position, nic in enumerate(branch.nics[:before] + [""] + branch.nics[before:]):
+    for position, nic in enumerate([*branch.nics[:before], "", *branch.nics[before:]]):
         size = SWITCH if position == before else NIC
         layout.boxes[nic or branch.name] = Box(x, top, *size)
         layout.line_of[nic or branch.name] = line
@@ -288,7 +297,7 @@ def _place_bars(
 ) -> float:
     frames = [layout.boxes[name] for name, where in layout.line_of.items() if where == line]
     for switches, gpus, outside in groups:
-        here = tuple(gpu for gpu in gpus if layout.line_of[gpu] == line)
+        here = tuple(gpu for gpu in gpus if layout.line_of.get(gpu) == line)
         boxes = [layout.boxes[gpu] for gpu in here] or (frames if not gpus else [])
         if boxes:
             left, right = min(box.x for box in boxes), max(box.right for box in boxes)

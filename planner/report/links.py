@@ -29,7 +29,9 @@ class BusyLink:
     simulated: LinkUse | None = None
 
 
-def busiest_links(plan: Plan, simulation: SimulationResult | None, most: int | None = 10) -> Sequence[BusyLink]:
+def busiest_links(
+    plan: Plan, simulation: SimulationResult | None, most: int | None = 10
+) -> Sequence[BusyLink]:
     """Return the busiest links first; all of them without ``most``."""
     if simulation is not None and simulation.links:
         links = [BusyLink(x.source, x.target, x.kind, x.rate, x.mean, x) for x in simulation.links]

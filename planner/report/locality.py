@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.placement.plan import ServingPlan, TrainingPlan
 from planner.topology import Level, Topology
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 AXES = {"tensor": "TP", "context": "CP", "pipeline": "PP", "data": "DP"}
 

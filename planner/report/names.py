@@ -7,6 +7,9 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+DASH = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 _NUMBER = re.compile(r"([0-9]{1,18})")
 
 
@@ -35,11 +38,21 @@ def _patterns(names: list[str]) -> list[str]:
     """Return one pattern when the numbers of the names make a full grid, else the names."""
     pieces = [_NUMBER.split(name) for name in names]
     slots = [sorted(set(values), key=int) for values in zip(*(piece[1::2] for piece in pieces), strict=True)]
-    if len(names) == 1 or math.prod(map(len, slots)) != len(names):
+    if len(names) == 1 or math.prod(map(len, slots)) != len(names) or any(map(_uneven, slots)):
         return names
-    inner = [slot[0] if len(slot) == 1 else f"[{spans(list(map(int, slot)))}]" for slot in slots]
+    inner = [slot[0] if len(slot) == 1 else f"[{_spans(slot)}]" for slot in slots]
     texts = pieces[0][::2]
     return ["".join(text + number for text, number in zip(texts, [*inner, ""], strict=True))]
+
+
+def _uneven(numbers: Sequence[str]) -> bool:
+    """Return whether only some of the numbers are padded with zeros to one width."""
+    return any(text.startswith("0") and len(text) > 1 for text in numbers) and len(set(map(len, numbers))) > 1
+
+
+def _spans(numbers: Sequence[str]) -> str:
+    width = len(numbers[0])
+    return re.sub("[0-9]+", lambda found: found[0].zfill(width), spans([int(text) for text in numbers]))
 
 
 def spans(numbers: Sequence[int], dash: str = "-") -> str:

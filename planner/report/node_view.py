@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from planner import units
+from planner.report import wording
 from planner.report.layout import Bar, Box, MachineLayout, arc_depth, arch_depth, lay_out
+from planner.report.names import TIMES
 from planner.report.palette import load_step
 from planner.report.svg import NOTHING, element, group, joined, number, shorten, title
-from planner.report.uses import Loads, Occupancy, describe
+from planner.report.uses import Loads, Occupancy, Use, describe
 from planner.topology.cluster import Node
 from planner.topology.machine import Edge
 
-KIND_NAMES = {
-    "nvlink": "NVLink", "nvlink-c2c": "NVLink-C2C", "pcie": "PCIe", "xgmi": "xGMI", "socket": "socket link",
-    "ethernet": "Ethernet", "infiniband": "InfiniBand",
-}  # fmt: skip
-SWITCH_NAMES = {
-    "nvswitch": "NVSwitch", "pcie": "PCIe switch", "leaf": "leaf switch", "spine": "spine switch", "core": "core switch"
-}  # fmt: skip
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 _SIDE = 2.4
 
 
@@ -61,8 +58,8 @@ class NodeView:
         self.layout: MachineLayout = lay_out(node.machine, far)
         machine = node.machine
         self._gpus = {gpu.name for gpu in machine.gpus}
-        kinds = (machine.numa, machine.gpus, machine.switches, machine.nics)
-        self._place = {part.name: index for parts in kinds for index, part in enumerate(parts)}
+        self._place = {numa.name: index for index, numa in enumerate(machine.numa)}
+        self._place |= {gpu.name: index for index, gpu in enumerate(machine.gpus)}
 
     def draw(self) -> Drawing:
         """Return the picture."""
@@ -73,8 +70,9 @@ class NodeView:
         body = joined([*frames, *self._links(), *self._chips()])
         machine = self.node.machine
         label = (
-            f"Node {self.node.name}, a {machine.name}: {len(machine.numa)} NUMA domains, {len(machine.gpus)} GPUs, "
-            f"{len(machine.switches)} switches and {len(machine.nics)} network ports, links coloured by load"
+            f"Node {self.node.name}, a {machine.name}: {len(machine.numa)} NUMA domains, "
+            f"{len(machine.gpus)} GPUs, {len(machine.switches)} switches "
+            f"and {len(machine.nics)} network ports, links coloured by load"
         )
         return Drawing(self.layout.width, self.layout.height, body, label)
 
@@ -102,7 +100,7 @@ class NodeView:
         boxes = self.layout.boxes
         load = self._load(self._full(edge.source), self._full(edge.target))
         first = edge.source < edge.target
-        hops = abs(self._place[edge.source] - self._place[edge.target])
+        hops = abs(self._place.get(edge.source, 0) - self._place.get(edge.target, 0))
         direct = self._is_gpu(edge.source) and self._is_gpu(edge.target)
         bend = arc_depth(hops) if direct else -arch_depth(hops)
         path = connect(boxes[edge.source], boxes[edge.target], _SIDE if first else -_SIDE, bend)
@@ -112,24 +110,30 @@ class NodeView:
         return part in self._gpus
 
     def _risers(self, bar: Bar, gpu: str) -> Iterator[Markup]:
-        """Yield the two directions between a GPU and a bar of switches, the busiest link telling the colour."""
+        """Yield both directions between a GPU and a bar of switches, coloured by the busiest link."""
         box, x = self.layout.boxes[gpu], self.layout.boxes[gpu].middle
         for up, side in ((False, -_SIDE), (True, _SIDE)):
             edges = list(self._edges_to(bar, gpu, up))
             if not edges:
                 continue
-            seen = [value for value in (self._load(edge.source, edge.target) for edge in edges) if value is not None]
+            seen = [
+                value
+                for value in (self._load(edge.source, edge.target) for edge in edges)
+                if value is not None
+            ]
             load = max(seen, default=None)
             path = f"M{number(x + side)} {number(box.bottom)}V{number(bar.box.y)}"
             ends = (_bar_name(bar), gpu) if up else (gpu, _bar_name(bar))
             rate = units.show(sum(edge.rate for edge in edges), "bytes/s")
-            text = f"{ends[0]} → {ends[1]}: {KIND_NAMES['nvlink']}, {rate} in all{_load_text(load, 'busiest link ')}"
-            yield wire(path, load, "nvlink", text)
+            text = f"{ends[0]} → {ends[1]}: {wording.link_kind('nvlink')}, {rate} in all"
+            yield wire(path, load, "nvlink", text + _load_text(load, "busiest link "))
 
     def _edges_to(self, bar: Bar, gpu: str, up: bool) -> Iterator[Edge]:
         graph, name = self.node.machine.graph, self._full(gpu)
         if bar.outside:
-            yield from (e for e in self.outside.get(name, ()) if e.kind == "nvlink" and (e.target == name) == up)
+            yield from (
+                e for e in self.outside.get(name, ()) if e.kind == "nvlink" and (e.target == name) == up
+            )
             return
         for switch in bar.switches:
             ends = (switch, gpu) if up else (gpu, switch)
@@ -147,12 +151,20 @@ class NodeView:
             used = min(sum(cores for _, cores in busy) / numa.cores, 1.0)
             memory = units.show(numa.memory.value, "bytes")
             what = "; ".join(f"{name}: {cores} cores" for name, cores in busy)
-            text = f"{numa.name}: {numa.cpu or numa.arch}, {numa.cores} cores, {memory}" + (f"; {what}" if what else "")
+            text = f"{numa.name}: {numa.cpu or numa.arch}, {numa.cores} cores, {memory}" + (
+                f"; {what}" if what else ""
+            )
             lines = (f"{numa.name} · {numa.arch}", f"{numa.cores} cores · {memory}")
             yield chip(boxes[numa.name], "numa", lines, text, used if busy else None)
         for switch in machine.switches:
             if switch.name in boxes:
-                yield chip(boxes[switch.name], "switch", (switch.name,), f"{switch.name}: {SWITCH_NAMES[switch.kind]}", None)
+                yield chip(
+                    boxes[switch.name],
+                    "switch",
+                    (switch.name,),
+                    f"{switch.name}: {wording.SWITCHES[switch.kind]}",
+                    None,
+                )
         for gpu in machine.gpus:
             yield self._gpu_chip(gpu.name)
         for nic in machine.nics:
@@ -162,25 +174,30 @@ class NodeView:
             yield chip(bar.box, "switch", (_bar_name(bar),), f"{_bar_name(bar)}: {names}", None)
 
     def _gpu_chip(self, name: str) -> Markup:
-        uses, device = self.who.of(self._full(name)), self.node.machine.device_of(name)
-        text = f"{self._full(name)}: {device.name}, {units.show(device.memory.value, 'bytes')}; "
-        text += describe(uses, self.who.groups)
-        colour, second, share = "idle", "not used", None
-        if uses:
-            use = uses[0]
-            found = self.who.groups[use.group]
-            colour, share = f"k{use.group}", found.memory_share
-            second = f"+{len(uses) - 1} more" if len(uses) > 1 else _short_use(found.stage, use.tensor, self._staged())
-            if share is not None:
-                text += f"; memory {share:.0%} full"
-        return chip(self.layout.boxes[name], f"gpu {colour}", (name, second), text, share, data=self._full(name))
+        full, device = self._full(name), self.node.machine.device_of(name)
+        uses, groups = self.who.of(full), self.who.groups
+        memory = units.show(device.memory.value, "bytes")
+        text = f"{full}: {device.name}, {memory}; {describe(uses, groups)}"
+        if not uses:
+            return chip(self.layout.boxes[name], "gpu idle", (name, "not used"), text, None, data=full)
+        share = groups[uses[0].group].memory_share
+        text += "" if share is None else f"; memory {wording.share(share)} full"
+        lines = (name, self._short(uses))
+        return chip(self.layout.boxes[name], f"gpu k{uses[0].group}", lines, text, share, data=full)
 
-    def _staged(self) -> bool:
-        return any(found.stage > 0 for found in self.who.groups)
+    def _short(self, uses: list[Use]) -> str:
+        """Return what a GPU does in a word: stage and tensor part, where there are several."""
+        if len(uses) > 1:
+            return f"{len(uses)} parts"
+        found = self.who.groups[uses[0].group]
+        staged = any(other.stage > 0 and other.job == found.job for other in self.who.groups)
+        return f"S{found.stage} · T{uses[0].tensor}" if staged else f"part {uses[0].tensor}"
 
     def _nic_chip(self, name: str, rate: float, rail: int | None) -> Markup:
         box, full = self.layout.boxes[name], self._full(name)
-        text = f"{full}: network port, {units.show(rate, 'bytes/s')}" + ("" if rail is None else f", rail {rail}")
+        text = f"{full}: network port, {units.show(rate, 'bytes/s')}" + (
+            "" if rail is None else f", rail {rail}"
+        )
         ports = []
         for edge in self.outside.get(full, ()):
             load = self._load(edge.source, edge.target)
@@ -191,24 +208,24 @@ class NodeView:
         return joined([chip(box, "nic", (name,), text, None, data=full), *ports])
 
 
-def _short_use(stage: int, tensor: int, staged: bool) -> str:
-    return f"S{stage} · T{tensor}" if staged else f"part {tensor}"
-
-
 def _bar_name(bar: Bar) -> str:
     kind = "NVLink switch" if bar.outside else "NVSwitch"
-    return (f"{kind} × {len(bar.switches)}" if len(bar.switches) > 1 else kind) + (" outside the node" if bar.outside else "")
+    return (f"{kind} {TIMES} {len(bar.switches)}" if len(bar.switches) > 1 else kind) + (
+        " outside the node" if bar.outside else ""
+    )
 
 
 def _edge_text(edge: Edge, load: float | None) -> str:
-    kind = KIND_NAMES.get(edge.kind, edge.kind)
+    kind = wording.link_kind(edge.kind)
     more = ", coherent" if edge.coherent else ""
     rate, latency = units.show(edge.rate, "bytes/s"), units.show(edge.latency, "s")
-    return f"{edge.source} → {edge.target}: {kind}, {rate}, {latency}{more}, {edge.provenance}{_load_text(load)}"
+    return (
+        f"{edge.source} → {edge.target}: {kind}, {rate}, {latency}{more}, {edge.provenance}{_load_text(load)}"
+    )
 
 
 def _load_text(load: float | None, which: str = "") -> str:
-    return "" if load is None else f"; {which}{load:.0%} used"
+    return "" if load is None else f"; {which}{wording.share(load)} used"
 
 
 def wire(path: str, load: float | None, kind: str, text: str) -> Markup:

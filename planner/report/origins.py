@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from planner.report.names import DASH
 from planner.report.wording import shown
 from planner.schema import Figure
 from planner.topology import Topology, TopologyDocument
@@ -60,4 +61,4 @@ def _label(item: object, index: int) -> str:
     if isinstance(name, str):
         return name
     ends = getattr(item, "between", None)
-    return " – ".join(ends) if isinstance(ends, tuple) else str(index)
+    return f" {DASH} ".join(ends) if isinstance(ends, tuple) else str(index)

@@ -14,7 +14,7 @@ from planner.report.charts import stacked_bar
 from planner.report.explain import limits_table
 from planner.report.fleet_view import Fabric, FleetView, fabric_of, pods
 from planner.report.links import link_loads
-from planner.report.names import count
+from planner.report.names import TIMES, count
 from planner.report.node_view import NodeView
 from planner.report.origins import Origin, origins, provenance_counts
 from planner.report.palette import LOAD_LABELS, Swatch
@@ -28,13 +28,16 @@ from planner.simulate.result import SimulationResult
 from planner.topology import Topology
 from planner.workload.jobs import WorkloadDocument
 
-MOST_DRAWN = 4
+MOST_DRAWN = 6
 MOST_INDEXED = 65_536
 MOST_ASSUMED = 40
 
 
 def render_report(
-    plan: Plan, topology: Topology, simulation: SimulationResult | None, workload: WorkloadDocument | None = None
+    plan: Plan,
+    topology: Topology,
+    simulation: SimulationResult | None,
+    workload: WorkloadDocument | None = None,
 ) -> str:
     """Return the page as HTML: no scripts, styles, fonts or pictures from elsewhere.
 
@@ -48,25 +51,27 @@ def render_report(
         The jobs; adds the limits on latency and the work of CPU stages.
     """
     who, loads = occupancy(plan), link_loads(plan, simulation)
+    tables = limits_table(plan, simulation), patterns_table(plan, topology, workload)
     found = origins(topology)
     return _environment().get_template("page.html.j2").render(
         plan=plan,
         title=plan.name,
         sentence=wording.plan_sentence(plan),
         status=wording.status_text(plan),
+        proof=wording.sentence(plan.proof),
         facts=list(sections.facts(plan, simulation)),
         machine=_machine(topology, who, loads),
         jobs=sections.job_sections(plan, simulation, workload),
         links=sections.link_rows(plan, simulation),
         baselines=sections.baseline_bars(plan),
         decisions=[(item, wording.loss_text(item.loss)) for item in plan.why],
-        tables=[table for table in (limits_table(plan, simulation), patterns_table(plan, topology, workload)) if table.rows],
+        tables=[table for table in tables if table.rows],
         origin=_origin(plan, topology, workload, found),
         inputs=[(name, getattr(plan.inputs, name)) for name in ("topology", "workload", "calibration")],
         simulation=simulation,
         index=_index(topology, who),
-        css=Markup(asset("page.css") + drawing_css(len(who.groups)) + chart_css()),  # noqa: S704 - files of this package
-        js=Markup(asset("page.js")),  # noqa: S704 - a file of this package
+        css=Markup(asset("page.css") + drawing_css(len(who.groups)) + chart_css()),
+        js=Markup(asset("page.js")),
     )  # fmt: skip
 
 
@@ -120,19 +125,23 @@ def _machine(topology: Topology, who: Occupancy, loads: Loads) -> MachineSection
     left_out = ""
     if others:
         nodes = count(sum(len(role.nodes) for role in others), "node")
-        left_out = f"{count(len(others), 'more role')} ({nodes}) not drawn in detail; the cells below show them."
+        left_out = (
+            f"{count(len(others), 'more role')} ({nodes}) not drawn in detail; the cells below show them."
+        )
     fleet = FleetView(topology, roles, who, {role.sample.name for role in chosen})
     groups = pods(topology, fabric, loads) if len(topology.nodes) > 1 else ()
     cells = tuple(DrawnPod(pod.label, count(len(pod.nodes), "node"), fleet.draw(pod).svg()) for pod in groups)
     uses = [Swatch(f"k{index}", group.label) for index, group in enumerate(who.groups)]
     size = f"{count(len(topology.nodes), 'node')}, {count(len(topology.gpus), 'GPU')}"
     steps = tuple(Swatch(f"fill-u{step}", label) for step, label in enumerate(LOAD_LABELS))
-    return MachineSection(topology.name, size, drawn, left_out, cells, tuple(uses), steps, topology_text(topology))
+    return MachineSection(
+        topology.name, size, drawn, left_out, cells, tuple(uses), steps, topology_text(topology)
+    )
 
 
 def _drawn(role: Role, who: Occupancy, loads: Loads, fabric: Fabric) -> DrawnRole:
     others = len(role.nodes) - 1
-    more = f"× {others:,} more like this" if others else ""
+    more = f"{TIMES} {others} more like this" if others else ""
     svg = NodeView(role.sample, who, loads, fabric.at).draw().svg()
     return DrawnRole(role.sample.name, f"{role.sample.machine.name} · {role.label}", more, svg)
 
@@ -148,7 +157,9 @@ class OriginSection:
     sources: tuple[tuple[str, str], ...]
 
 
-def _origin(plan: Plan, topology: Topology, workload: WorkloadDocument | None, found: list[Origin]) -> OriginSection:
+def _origin(
+    plan: Plan, topology: Topology, workload: WorkloadDocument | None, found: list[Origin]
+) -> OriginSection:
     counts = provenance_counts(found)
     classes = {"measured": "p2", "vendor": "p0", "nccl-constant": "p5", "assumed": "p1"}
     total = sum(counts.values())
@@ -177,7 +188,10 @@ def _index(topology: Topology, who: Occupancy) -> dict[str, object]:
     }
     if len(topology.gpus) <= MOST_INDEXED:
         index["uses"] = [
-            [[[use.group, clean(use.detail)] for use in who.of(f"{node.name}/{gpu.name}")] for gpu in node.machine.gpus]
+            [
+                [[use.group, clean(use.detail)] for use in who.of(f"{node.name}/{gpu.name}")]
+                for gpu in node.machine.gpus
+            ]
             for node in topology.nodes
         ]
     return index

@@ -1,4 +1,4 @@
-"""Colours: a scale for link load, steps for stages, hues for parts; each also told by width, text or order."""
+"""Colours: a scale for link load, steps for stages, hues for parts; width, text or order tells the same."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from planner import units
 from planner.placement.plan import Plan, Replica, ServingPlan, TrainingPlan, Transfer
 from planner.report import wording
 from planner.report.locality import AXES, reaches
+from planner.report.names import count
 from planner.report.summary import Table, memory_share
 from planner.report.uses import full_name
 from planner.topology import Level, Route, Topology, route
@@ -49,15 +50,23 @@ def patterns_table(plan: Plan, topology: Topology, workload: WorkloadDocument | 
     return Table("The five patterns", ("pattern", "flow", "decision", "why"), tuple(rows))
 
 
-def _rows_of(job: TrainingPlan | ServingPlan, topology: Topology, spec: ServingJob | TrainingJob | None) -> Iterator[Row]:
+def _rows_of(
+    job: TrainingPlan | ServingPlan, topology: Topology, spec: ServingJob | TrainingJob | None
+) -> Iterator[Row]:
     if isinstance(job, ServingPlan) and job.replicas:
         served = spec if isinstance(spec, ServingJob) else None
-        stages = {stage.name: stage for stage in (*served.before, *served.after)} if served is not None else {}
+        stages = (
+            {stage.name: stage for stage in (*served.before, *served.after)} if served is not None else {}
+        )
         yield from _cpu_rows(job, topology, stages)
         yield from _memory_rows(job, topology)
     yield _partition_row(job)
     for reach in reaches(job, topology):
-        yield (PATTERNS[3], f"{job.name}: {reach.axis} groups of {reach.degree}", *_reach_words(reach.axis, reach.level))
+        yield (
+            PATTERNS[3],
+            f"{job.name}: {reach.axis} groups of {reach.degree}",
+            *_reach_words(reach.axis, reach.level),
+        )
     if isinstance(job, ServingPlan):
         yield _batching_row(job, spec if isinstance(spec, ServingJob) else None)
 
@@ -66,7 +75,9 @@ def _reach_words(axis: str, level: Level | None) -> tuple[str, str]:
     if level is None:
         return "across the whole cluster", f"no level of the machine holds a {AXES[axis]} group"
     rate, latency = units.show(level.rate, "bytes/s"), units.show(level.latency, "s")
-    return _LEVELS.get(level.name, f"each within one {level.name} domain"), f"{rate} per GPU and {latency} there ({level.provenance})"
+    return _LEVELS.get(
+        level.name, f"each within one {level.name} domain"
+    ), f"{rate} per GPU and {latency} there ({level.provenance})"
 
 
 def _cpu_rows(job: ServingPlan, topology: Topology, specs: dict[str, CpuStage]) -> Iterator[Row]:
@@ -74,7 +85,7 @@ def _cpu_rows(job: ServingPlan, topology: Topology, specs: dict[str, CpuStage]) 
     for stage in replica.stages:
         place = full_name(stage.numa, replica.node)
         which = f" ({stage.core_list})" if stage.core_list else ""
-        chosen = f"{stage.cores} cores of {place}{which}, prefetch {stage.prefetch}"
+        chosen = f"{count(stage.cores, 'core')} of {place}{which}, prefetch {stage.prefetch}"
         why = [f"{wording.share(stage.utilisation)} busy, {units.show(stage.latency, 's')} per request"]
         way = _host_way(topology, replica, place)
         if way is not None:
@@ -106,9 +117,14 @@ def _memory_rows(job: ServingPlan, topology: Topology) -> Iterator[Row]:
         host = next((end for end in ends if end not in replica.gpus()), None)
         way = None if host is None else _host_way(topology, replica, host)
         if way is not None:
-            why.append("the path is coherent" if way.coherent else "the path is not coherent, so nothing can be mapped")
-        flow = f"{job.name}: {transfer.name}, {units.show(transfer.size, 'bytes')}, {transfer.source} → {transfer.target}"
-        yield PATTERNS[1], flow, wording.MODES[transfer.mode], "; ".join(why)
+            why.append(
+                "the path is coherent"
+                if way.coherent
+                else "the path is not coherent, so nothing can be mapped"
+            )
+        size = units.show(transfer.size, "bytes")
+        flow = f"{transfer.name}, {size}, {transfer.source} → {transfer.target}"
+        yield PATTERNS[1], f"{job.name}: {flow}", wording.MODES[transfer.mode], "; ".join(why)
 
 
 def _runner_up(transfer: Transfer) -> str:
@@ -130,7 +146,8 @@ def _partition_row(job: TrainingPlan | ServingPlan) -> Row:
             why.append(f"all weights are {units.show(weights, 'bytes')}") if weights else None
     if isinstance(job, TrainingPlan):
         said = job.prediction
-        why.append(f"bubble {wording.share(said.bubble)}, {wording.share(said.model_flops_utilisation)} of peak FLOP/s")
+        why.append(f"bubble {wording.share(said.bubble)}")
+        why.append(f"{wording.share(said.model_flops_utilisation)} of peak FLOP/s")
     else:
         why.append(f"{units.show(job.prediction.tpot_mean, 's')} per output token")
     return PATTERNS[2], f"{job.name}: {job.model}", wording.job_sentence(job), "; ".join(why)
@@ -139,11 +156,14 @@ def _partition_row(job: TrainingPlan | ServingPlan) -> Row:
 def _batching_row(job: ServingPlan, spec: ServingJob | None) -> Row:
     batching, said = job.batching, job.prediction
     chosen = [f"up to {batching.max_batch} sequences and {batching.max_tokens} tokens per step"]
-    chosen.append(f"window {units.show(batching.window, 's')}" if batching.window else "no waiting for a fuller batch")
+    chosen.append(
+        f"window {units.show(batching.window, 's')}" if batching.window else "no waiting for a fuller batch"
+    )
     if batching.graph_shapes:
         chosen.append(f"{len(batching.graph_shapes)} CUDA-graph shapes")
     chosen.append(f"{job.priority} priority" + (f", MIG {job.mig}" if job.mig else ""))
-    why = [f"mean batch {said.batch:.3g} at {said.rate:g} requests/s, GPUs {wording.share(said.utilisation)} busy"]
+    why = [f"mean batch {said.batch:.3g} at {said.rate:g} requests/s"]
+    why.append(f"GPUs {wording.share(said.utilisation)} busy")
     limit = spec.slo.latency_p99 if spec is not None else None
     tail = f"p99 {units.show(said.latency_p99, 's')}"
     why.append(tail if limit is None else f"{tail} of {units.show(limit, 's')} allowed")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from planner.report.names import spans
+from planner.report.names import DASH, spans
 from planner.report.uses import Loads, Occupancy
 from planner.topology.cluster import Node, Topology
 
@@ -40,9 +40,14 @@ def node_roles(topology: Topology, who: Occupancy, loads: Loads) -> tuple[Role, 
 
 
 def most_telling(roles: Sequence[Role], loads: Loads, most: int) -> list[Role]:
-    """Return at most ``most`` roles, those with the busiest links, in their own order."""
+    """Return at most ``most`` roles in their own order: one of each machine type, then the busiest links."""
     busiest = busiest_by_node(loads)
-    ranked = sorted(roles, key=lambda role: (role.colour is None, -busiest.get(role.sample.name, 0.0)))
+    first = {id(role) for role in {role.sample.machine.name: role for role in reversed(roles)}.values()}
+
+    def rank(role: Role) -> tuple[bool, bool, float]:
+        return id(role) not in first, role.colour is None, -busiest.get(role.sample.name, 0.0)
+
+    ranked = sorted(roles, key=rank)
     return [role for role in roles if role in ranked[:most]]
 
 
@@ -58,7 +63,8 @@ def busiest_by_node(loads: Loads) -> dict[str, float]:
 
 def _key(node: Node, who: Occupancy) -> tuple[object, ...]:
     gpus = tuple(
-        tuple((use.group, use.tensor) for use in who.of(f"{node.name}/{gpu.name}")) for gpu in node.machine.gpus
+        tuple((use.group, use.tensor) for use in who.of(f"{node.name}/{gpu.name}"))
+        for gpu in node.machine.gpus
     )
     cores = tuple(tuple(who.cores.get(f"{node.name}/{numa.name}", ())) for numa in node.machine.numa)
     return node.machine.name, gpus, cores
@@ -82,7 +88,7 @@ def _label(node: Node, groups: list[int], who: Occupancy) -> str:
     staged = {group.job for group in who.groups if group.stage > 0}
     texts = []
     for job, stages in jobs.items():
-        where = f"stage {stages[0]}" if len(stages) == 1 else f"stages {spans(stages, '–')}"
+        where = f"stage {stages[0]}" if len(stages) == 1 else f"stages {spans(stages, DASH)}"
         texts.append(" ".join([job] * (several or job not in staged) + [where] * (job in staged)))
     if not texts and any(f"{node.name}/{numa.name}" in who.cores for numa in node.machine.numa):
         return "CPU stages only"

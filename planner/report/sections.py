@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from planner import units
 from planner.placement.plan import Plan, ServingPlan, StageMemory, TrainingPlan
 from planner.report import wording
 from planner.report.charts import CdfChart, legend, part_classes, sparkline, stacked_bar
 from planner.report.links import busiest_links
+from planner.report.names import DASH, TIMES
 from planner.report.palette import Swatch, load_step
 from planner.report.summary import Table, job_simulation, memory_share, performance_table
 from planner.report.svg import NOTHING, percent
 from planner.report.timeline import Timeline, timeline
 from planner.simulate.result import JobSimulation, SimulationResult
 from planner.workload.jobs import ServingJob, Slo, WorkloadDocument
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,38 @@ class Bars:
 def facts(plan: Plan, simulation: SimulationResult | None) -> Iterator[Fact]:
     """Yield the figures of the page's head."""
     objective = plan.objective
-    yield Fact(wording.objective_name(objective), wording.objective_text(objective, objective.value), _simulated(plan, simulation))
-    yield Fact("proven bound", wording.objective_text(objective, plan.bound), "no plan of the search space is below it")
-    yield Fact("gap", wording.share(plan.gap), "proven optimal" if plan.status == "optimal" else "the best possible is at most this much better")
+    yield Fact(
+        wording.objective_name(objective),
+        wording.objective_text(objective, objective.value),
+        _simulated(plan, simulation),
+    )
+    yield Fact(
+        "proven bound",
+        wording.objective_text(objective, plan.bound),
+        "no plan of the search space is below it",
+    )
+    yield Fact(
+        "gap",
+        wording.share(plan.gap),
+        "proven optimal" if plan.status == "optimal" else "the best possible is at most this much better",
+    )
     ratios = [(item.ratio, item.name) for item in plan.baselines if item.ratio is not None]
     if ratios:
         ratio, name = min(ratios)
-        yield Fact("gain", f"{ratio:.2f} ×", f"better than the best simple rule, {name}")
-    stages = [(memory_share(stage.total, stage.capacity), stage.stage) for job in plan.jobs for stage in job.memory]
+        how = "better than" if ratio >= 1.005 else "as good as"
+        yield Fact("gain", f"{ratio:.2f} {TIMES}", f"{how} the best simple rule, {name}")
+    stages = [
+        (memory_share(stage.total, stage.capacity), stage.stage) for job in plan.jobs for stage in job.memory
+    ]
     if stages:
         yield Fact("fullest memory", wording.share(max(stages)[0]), f"of a device, on stage {max(stages)[1]}")
     for link in busiest_links(plan, simulation, 1):
         yield Fact("busiest link", wording.share(link.utilisation), f"{link.source} → {link.target}")
-    yield Fact("on assumptions", wording.share(plan.assumed_share), "share of the objective that rests on assumed numbers")
+    yield Fact(
+        "on assumptions",
+        wording.share(plan.assumed_share),
+        "share of the objective that rests on assumed numbers",
+    )
 
 
 def _simulated(plan: Plan, simulation: SimulationResult | None) -> str:
@@ -78,7 +100,9 @@ def _simulated(plan: Plan, simulation: SimulationResult | None) -> str:
 
 def breakdown_bars(job: TrainingPlan | ServingPlan, result: JobSimulation | None) -> Bars | None:
     """Return where the predicted time goes, and where the simulated latency goes."""
-    bars = {"predicted step" if isinstance(job, TrainingPlan) else "predicted p99": dict(job.prediction.breakdown)}
+    bars = {
+        "predicted step" if isinstance(job, TrainingPlan) else "predicted p99": dict(job.prediction.breakdown)
+    }
     if result is not None and result.split:
         bars["simulated mean"] = dict(result.split)
     bars = {label: parts for label, parts in bars.items() if sum(parts.values()) > 0}
@@ -88,7 +112,9 @@ def breakdown_bars(job: TrainingPlan | ServingPlan, result: JobSimulation | None
     full = max(sum(parts.values()) for parts in bars.values())
     rows = tuple(
         BarRow(
-            label, stacked_bar(parts, classes, full, "s", _words(label, parts, "s")), units.show(sum(parts.values()), "s")
+            label,
+            stacked_bar(parts, classes, full, "s", _words(label, parts, "s")),
+            units.show(sum(parts.values()), "s"),
         )
         for label, parts in bars.items()
     )
@@ -108,11 +134,20 @@ def memory_bars(job: TrainingPlan | ServingPlan) -> Bars | None:
     full = 1.02 * max(max(stage.total, stage.capacity) for stage in job.memory)
     rows = []
     for first, last in _equal_runs(job.memory):
-        name = f"stage {first.stage}" if first is last else f"stages {first.stage}–{last.stage}"
+        name = f"stage {first.stage}" if first is last else f"stages {first.stage}{DASH}{last.stage}"
         used, room = units.show(first.total, "bytes"), units.show(first.capacity, "bytes")
-        bar = stacked_bar(first.parts, classes, full, "bytes", _words(name, first.parts, "bytes"), first.capacity)
+        bar = stacked_bar(
+            first.parts, classes, full, "bytes", _words(name, first.parts, "bytes"), first.capacity
+        )
         over = "does not fit" if first.total > first.capacity else ""
-        rows.append(BarRow(name, bar, f"{used} of {room} · {wording.share(memory_share(first.total, first.capacity))}", over))
+        rows.append(
+            BarRow(
+                name,
+                bar,
+                f"{used} of {room} · {wording.share(memory_share(first.total, first.capacity))}",
+                over,
+            )
+        )
     return Bars(job.name, tuple(rows), legend(classes))
 
 
@@ -145,7 +180,9 @@ def latency(result: JobSimulation | None, slo: Slo | None) -> Latency | None:
     if result.latency_cdf and whole is not None:
         marks = {"p50": whole.p50, "p95": whole.p95, "p99": whole.p99}
         words = ", ".join(f"{name} {units.show(value, 's')}" for name, value in marks.items())
-        chart = CdfChart(result.latency_cdf, marks, limits.get("latency")).svg(f"Latency distribution: {words}")
+        chart = CdfChart(result.latency_cdf, marks, limits.get("latency")).svg(
+            f"Latency distribution: {words}"
+        )
     verdict = {True: "every limit holds", False: "a limit is missed", None: ""}[result.slo_met]
     return Latency(chart, _percentile_table(result, limits), verdict, result.slo_met)
 
@@ -156,10 +193,20 @@ def _percentile_table(result: JobSimulation, limits: dict[str, float | None]) ->
     rows = [("mean", *(units.show(sample.mean, "s") for _, sample in samples))]
     for name in ("p50", "p95", "p99"):
         cells = [(getattr(sample, name), getattr(sample, f"{name}_interval")) for _, sample in samples]
-        rows.append((name, *(f"{units.show(at, 's')} ± {units.show(max(high - low, 0.0) / 2, 's')}" for at, (low, high) in cells)))
+        rows.append(
+            (
+                name,
+                *(
+                    f"{units.show(at, 's')} ± {units.show(max(high - low, 0.0) / 2, 's')}"
+                    for at, (low, high) in cells
+                ),
+            )
+        )
     if any(limits.values()):
         rows.append(("limit", *(_limit_text(sample.p99, limits.get(metric)) for metric, sample in samples)))
-    return Table("Latency", ("", *(wording.METRICS.get(metric, metric) for metric, _ in samples)), tuple(rows))
+    return Table(
+        "Latency", ("", *(wording.METRICS.get(metric, metric) for metric, _ in samples)), tuple(rows)
+    )
 
 
 def _limit_text(p99: float, limit: float | None) -> str:
@@ -191,8 +238,9 @@ def link_rows(plan: Plan, simulation: SimulationResult | None) -> list[LinkRow]:
         name = f"use of {link.source} → {link.target} over time"
         rows.append(
             LinkRow(
-                (link.source, link.target), link.kind, units.show(link.rate, "bytes/s"), wording.share(link.utilisation),
-                load_step(link.utilisation), percent(min(link.utilisation, 1.0)),
+                (link.source, link.target), wording.link_kind(link.kind), units.show(link.rate, "bytes/s"),
+                wording.share(link.utilisation), load_step(link.utilisation),
+                percent(min(link.utilisation, 1.0)),
                 "" if seen is None else wording.share(seen.peak),
                 "" if seen is None else wording.share(seen.saturated),
                 "" if seen is None else units.show(seen.waiting, "s"),
@@ -208,10 +256,20 @@ def baseline_bars(plan: Plan) -> Bars | None:
         return None
     values = [item.value for item in plan.baselines if item.value is not None]
     full = max([plan.objective.value, *values])
-    rows = [BarRow("this plan", _bar("this plan", plan.objective.value, full, "p0"), _value(plan, plan.objective.value))]
+    rows = [
+        BarRow(
+            "this plan",
+            _bar("this plan", plan.objective.value, full, "p0"),
+            _value(plan, plan.objective.value),
+        )
+    ]
     for item in sorted(plan.baselines, key=lambda each: (each.value is None, each.value or 0.0)):
         bar = NOTHING if item.value is None else _bar(item.name, item.value, full, "p8")
-        figure = wording.ratio_text(None) if item.value is None else f"{_value(plan, item.value)} · {wording.ratio_text(item.ratio)}"
+        figure = (
+            wording.ratio_text(None)
+            if item.value is None
+            else f"{_value(plan, item.value)} · {wording.ratio_text(item.ratio)}"
+        )
         rows.append(BarRow(item.name, bar, figure, item.note))
     return Bars(wording.objective_name(plan.objective), tuple(rows))
 
@@ -245,16 +303,23 @@ def _brief(job: TrainingPlan | ServingPlan, result: JobSimulation | None) -> Tab
     return Table(table.title, table.columns, rows)
 
 
-def job_sections(plan: Plan, simulation: SimulationResult | None, workload: WorkloadDocument | None) -> list[JobSections]:
+def job_sections(
+    plan: Plan, simulation: SimulationResult | None, workload: WorkloadDocument | None
+) -> list[JobSections]:
     """Return the sections of every job."""
-    limits = {job.name: job.slo for job in workload.jobs if isinstance(job, ServingJob)} if workload is not None else {}
+    limits = (
+        {job.name: job.slo for job in workload.jobs if isinstance(job, ServingJob)}
+        if workload is not None
+        else {}
+    )
     made = []
     for job in plan.jobs:
         result = job_simulation(simulation, job.name)
         made.append(
             JobSections(
-                job.name, job.model, wording.job_sentence(job), _brief(job, result), breakdown_bars(job, result),
-                memory_bars(job), timeline(result) if result is not None else None, latency(result, limits.get(job.name)),
+                job.name, job.model, wording.job_sentence(job), _brief(job, result),
+                breakdown_bars(job, result), memory_bars(job), None if result is None else timeline(result),
+                latency(result, limits.get(job.name)),
             )
         )  # fmt: skip
     return made

@@ -45,7 +45,10 @@ def plan_summary(plan: Plan, simulation: SimulationResult | None = None) -> Summ
     tables = [_result(plan), *performance, memory_table(plan), links_table(plan, simulation)]
     tables += [baselines_table(plan), decisions_table(plan)]
     return Summary(
-        plan.name, wording.plan_sentence(plan), tuple(table for table in tables if table.rows), (provenance_note(plan),)
+        plan.name,
+        wording.plan_sentence(plan),
+        tuple(table for table in tables if table.rows),
+        (provenance_note(plan),),
     )
 
 
@@ -63,10 +66,13 @@ def _result(plan: Plan) -> Table:
         (wording.objective_name(objective), wording.objective_text(objective, objective.value)),
         ("bound", wording.objective_text(objective, plan.bound)),
         ("gap", wording.share(plan.gap)),
-        ("search", f"{solver.visited} of {solver.candidates} strategies placed in {units.show(solver.seconds, 's')}"),
+        (
+            "search",
+            f"{solver.visited} of {solver.candidates} strategies placed in {units.show(solver.seconds, 's')}",
+        ),
         *((f"{job.name}", f"{wording.num_gpus(job)} GPUs") for job in plan.jobs),
     )
-    return Table("Result", ("", ""), rows, (plan.proof,) if plan.proof else ())
+    return Table("Result", ("", ""), rows, (wording.sentence(plan.proof),) if plan.proof else ())
 
 
 def performance_table(job: TrainingPlan | ServingPlan, result: JobSimulation | None) -> Table:
@@ -87,10 +93,19 @@ def job_simulation(simulation: SimulationResult | None, name: str) -> JobSimulat
 def _predicted_notes(job: TrainingPlan | ServingPlan, result: JobSimulation | None) -> tuple[str, ...]:
     parts = sorted(job.prediction.breakdown.items(), key=lambda item: -item[1])
     what = "the step" if isinstance(job, TrainingPlan) else "the p99 latency"
-    notes = [f"{what} goes to " + ", ".join(f"{wording.plain(name)} {units.show(value, 's')}" for name, value in parts)] if parts else []
+    notes = (
+        [
+            f"{what} goes to "
+            + ", ".join(f"{wording.plain(name)} {units.show(value, 's')}" for name, value in parts)
+        ]
+        if parts
+        else []
+    )
     if result is not None and result.slo_met is not None:
-        notes.append("every limit holds in the simulation" if result.slo_met else "a limit is missed in the simulation")
-    return tuple(note[0].upper() + note[1:] + "." for note in notes)
+        notes.append(
+            "every limit holds in the simulation" if result.slo_met else "a limit is missed in the simulation"
+        )
+    return tuple(wording.sentence(note) for note in notes)
 
 
 def _seconds(value: float | None) -> str:
@@ -130,9 +145,22 @@ def memory_table(plan: Plan) -> Table:
     rows = []
     for job in plan.jobs:
         for stage in job.memory:
-            parts = ", ".join(f"{wording.plain(name)} {units.show(size, 'bytes')}" for name, size in stage.parts.items() if size)
+            parts = ", ".join(
+                f"{wording.plain(name)} {units.show(size, 'bytes')}"
+                for name, size in stage.parts.items()
+                if size
+            )
             used, room = units.show(stage.total, "bytes"), units.show(stage.capacity, "bytes")
-            rows.append((job.name, str(stage.stage), used, room, wording.share(memory_share(stage.total, stage.capacity)), parts))
+            rows.append(
+                (
+                    job.name,
+                    str(stage.stage),
+                    used,
+                    room,
+                    wording.share(memory_share(stage.total, stage.capacity)),
+                    parts,
+                )
+            )
     columns = ("job", "stage", "used", "capacity", "share", "parts")
     return Table("Memory per device", columns, tuple(rows))
 
@@ -149,7 +177,16 @@ def links_table(plan: Plan, simulation: SimulationResult | None, most: int = 10)
         seen = link.simulated
         more = ("", "") if seen is None else (wording.share(seen.peak), wording.share(seen.saturated))
         rate = units.show(link.rate, "bytes/s")
-        rows.append((link.source, link.target, link.kind, rate, wording.share(link.utilisation), *more))
+        rows.append(
+            (
+                link.source,
+                link.target,
+                wording.link_kind(link.kind),
+                rate,
+                wording.share(link.utilisation),
+                *more,
+            )
+        )
     columns = ("from", "to", "kind", "rate", "mean use", "peak", "saturated")
     simulated = any(row[-1] for row in rows)
     if not simulated:
@@ -160,16 +197,24 @@ def links_table(plan: Plan, simulation: SimulationResult | None, most: int = 10)
 def baselines_table(plan: Plan) -> Table:
     """Return the gain over each simple rule."""
     rows = tuple(
-        (item.name, wording.objective_text(plan.objective, item.value), wording.ratio_text(item.ratio), item.note)
+        (
+            item.name,
+            wording.objective_text(plan.objective, item.value),
+            wording.ratio_text(item.ratio),
+            item.note,
+        )
         for item in plan.baselines
     )
-    return Table("Gain over simple rules", ("rule", wording.objective_name(plan.objective), "worse by", "note"), rows)
+    return Table(
+        "Gain over simple rules", ("rule", wording.objective_name(plan.objective), "relative", "note"), rows
+    )
 
 
 def decisions_table(plan: Plan) -> Table:
     """Return every decision with the alternative that lost."""
     rows = tuple(
-        (item.decision, item.chosen, item.alternative, wording.loss_text(item.loss), item.reason) for item in plan.why
+        (item.decision, item.chosen, item.alternative, wording.loss_text(item.loss), item.reason)
+        for item in plan.why
     )
     return Table("Why", ("decision", "chosen", "runner-up", "worse by", "reason"), rows)
 
@@ -180,17 +225,21 @@ def summary_json(plan: Plan, simulation: SimulationResult | None, plan_path: str
     The fields of ``prediction`` are those of the first job; ``prediction.jobs`` has them for every job.
     """
     predictions = {job.name: _prediction(job, job_simulation(simulation, job.name)) for job in plan.jobs}
-    stages = [(memory_share(stage.total, stage.capacity), job.name, stage) for job in plan.jobs for stage in job.memory]
+    stages = [
+        (memory_share(stage.total, stage.capacity), job.name, stage)
+        for job in plan.jobs
+        for stage in job.memory
+    ]
     fullest = max(stages, key=lambda item: item[0], default=None)
     memory: dict[str, object] = {"largest_share": None}
     if fullest is not None:
         largest, name, stage = fullest
-        memory = {
-            "largest_share": largest, "job": name, "stage": stage.stage, "bytes": stage.total, "capacity": stage.capacity
-        }  # fmt: skip
+        where = {"job": name, "stage": stage.stage}
+        memory = {"largest_share": largest, **where, "bytes": stage.total, "capacity": stage.capacity}
+    objective = plan.objective
     return {
         "status": plan.status,
-        "objective": {"name": plan.objective.name, "value": plan.objective.value, "unit": plan.objective.unit},
+        "objective": {"name": objective.name, "value": objective.value, "unit": objective.unit},
         "bound": plan.bound,
         "gap": plan.gap,
         "solve_seconds": plan.solver.seconds,

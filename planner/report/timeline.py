@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from markupsafe import Markup
+from numpy.typing import NDArray
 
 from planner import units
 from planner.report.charts import ticks
 from planner.report.names import count, natural
 from planner.report.palette import Swatch
 from planner.report.svg import element, percent, shorten, title
+from planner.report.wording import sentence
 from planner.simulate.result import JobSimulation, TimelineSpan
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 MOST_TRACKS = 24
 MOST_SPANS = 3000
@@ -22,6 +27,7 @@ WINDOW_SPANS = 900
 _BINS = 600
 _ROW = 26
 _BESIDE = frozenset({"communication", "copy"})
+FloatArray = NDArray[np.float64]
 Laned = Sequence[tuple[TimelineSpan, bool]]
 
 
@@ -68,17 +74,22 @@ def timeline(job: JobSimulation) -> Timeline | None:
     start, end = _window([span for name in names for span in tracks[name]], clip=job.kind == "serving")
     whole = max(span.end for span in spans)
     if (start, end) != (min(span.start for span in spans), whole):
-        notes.append(f"{units.show(end - start, 's')} out of {units.show(whole, 's')} shown, from {units.show(start, 's')}")
+        shown_time, all_time = units.show(end - start, "s"), units.show(whole, "s")
+        notes.append(f"{shown_time} out of {all_time} shown, from {units.show(start, 's')}")
     shown = {name: [s for s in tracks[name] if s.end > start and s.start < end] for name in names}
     merge = sum(map(len, shown.values())) > MOST_SPANS
     if merge:
-        notes.append("short spans are merged: colour is what fills most of an interval, height how much of it")
+        notes.append(
+            "short spans are merged: colour is what fills most of an interval, height how much of it"
+        )
     draw = _merged if merge else _exact
     rows = tuple(Track(name, _row(name, list(draw(_beside(shown[name]), start, end)))) for name in names)
     kinds = dict.fromkeys(span.category for each in shown.values() for span in each)
     marks = tuple((percent((at - start) / (end - start)), units.show(at, "s")) for at in _marks(start, end))
     label = f"Timeline of {job.name}: {count(len(names), 'track')} over {units.show(end - start, 's')}"
-    return Timeline(rows, marks, tuple(Swatch(f"t-{kind}", kind) for kind in kinds), tuple(notes), label)
+    return Timeline(
+        rows, marks, tuple(Swatch(f"t-{kind}", kind) for kind in kinds), tuple(map(sentence, notes)), label
+    )
 
 
 def _window(spans: Sequence[TimelineSpan], *, clip: bool) -> tuple[float, float]:
@@ -113,7 +124,8 @@ def _exact(spans: Laned, start: float, end: float) -> Iterator[Markup]:
     width = end - start
     for span, beside in spans:
         left, right = max(span.start, start), min(span.end, end)
-        text = f"{span.name}: {span.category}, {units.show(span.end - span.start, 's')} from {units.show(span.start, 's')}"
+        long, begun = units.show(span.end - span.start, "s"), units.show(span.start, "s")
+        text = f"{span.name}: {span.category}, {long} from {begun}"
         yield _bar(span.category, (left - start) / width, (right - left) / width, text, beside, span.name)
 
 
@@ -123,8 +135,8 @@ def _bar(
     tall = (7.0 if beside else 22.0) * height
     y = (19.0 if beside else 2.0) + (0.0 if beside else 22.0 - tall)
     rect = element(
-        "rect", title(text), x=percent(left), width=percent(max(width, 0.0006)), y=y, height=tall, rx=2.0 if width > 0.01 else None,
-        class_=f"t-{category}",
+        "rect", title(text), x=percent(left), width=percent(max(width, 0.0006)), y=y, height=tall,
+        rx=2.0 if width > 0.01 else None, class_=f"t-{category}",
     )  # fmt: skip
     room = int(width * 900 / 7.0)
     if not name or beside or room < 2 or (len(name) > room and room < 6):
@@ -145,25 +157,37 @@ def _binned(spans: Sequence[TimelineSpan], start: float, end: float, beside: boo
     kinds = list(dict.fromkeys(span.category for span in spans))
     busy = np.stack([_busy([s for s in spans if s.category == kind], start, end) for kind in kinds])
     best, filled = busy.argmax(axis=0), np.minimum(busy.sum(axis=0), 1.0)
-    level = np.ceil(filled * 4) / 4
+    level = np.where(filled > 0, np.maximum(np.round(filled * 8), 1.0) / 8, 0.0)
     first = 0
     for index in range(1, _BINS + 1):
         if index < _BINS and best[index] == best[first] and level[index] == level[first]:
             continue
         if level[first] > 0:
             share = float(filled[first:index].mean())
-            text = f"mostly {kinds[best[first]]}, {share:.0%} busy, from {units.show(start + first / _BINS * (end - start), 's')}"
-            yield _bar(kinds[best[first]], first / _BINS, (index - first) / _BINS, text, beside, height=float(level[first]))
+            begun = units.show(start + first / _BINS * (end - start), "s")
+            text = f"mostly {kinds[best[first]]}, {share:.0%} busy, from {begun}"
+            yield _bar(
+                kinds[best[first]],
+                first / _BINS,
+                (index - first) / _BINS,
+                text,
+                beside,
+                height=float(level[first]),
+            )
         first = index
 
 
-def _busy(spans: Sequence[TimelineSpan], start: float, end: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _busy(spans: Sequence[TimelineSpan], start: float, end: float) -> FloatArray:
     """Return the busy share of each interval, from the running sum of busy time at its edges."""
     edges = np.linspace(start, end, _BINS + 1)
-    covered = np.zeros(_BINS + 1)
-    for span in spans:
-        covered += np.clip(edges, span.start, span.end) - span.start
-    result: np.ndarray[tuple[int], np.dtype[np.float64]] = np.diff(covered) / ((end - start) / _BINS)
-    return result
+    covered = _elapsed(edges, [span.start for span in spans]) - _elapsed(edges, [span.end for span in spans])
+    return np.diff(covered) / ((end - start) / _BINS)
 
 
+def _elapsed(edges: FloatArray, times: Sequence[float]) -> FloatArray:
+    """Return at each edge the time since every earlier one of ``times``, added up, s."""
+    ordered = np.sort(np.asarray(times))
+    earlier = np.searchsorted(ordered, edges)
+    sums: FloatArray = np.concatenate([[0.0], np.cumsum(ordered)])
+    elapsed: FloatArray = earlier * edges - sums[earlier]
+    return elapsed

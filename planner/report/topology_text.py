@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from planner import units
-from planner.report.names import count, fold, stem
-from planner.report.node_view import KIND_NAMES, SWITCH_NAMES
+from planner.report import wording
+from planner.report.names import TIMES, count, fold, stem
 from planner.report.svg import clean
 from planner.schema import BandwidthFigure, expand
 from planner.topology import Link, Machine, MachineType, Node, Topology
@@ -26,7 +26,9 @@ def topology_text(topology: Topology) -> str:
         machine = nodes[0].machine
         names = fold([node.name for node in nodes])
         price = "" if machine.price is None else f", {units.show(machine.price, 'USD/h')} each"
-        head = f"{names}: {len(nodes)} × {machine.name}" if len(nodes) > 1 else f"{names}: {machine.name}"
+        head = (
+            f"{names}: {len(nodes)} {TIMES} {machine.name}" if len(nodes) > 1 else f"{names}: {machine.name}"
+        )
         spec = next(spec for spec in topology.document.machines if spec.name == machine.name)
         branches.append((head + price, list(_machine_lines(machine, spec))))
     branches += _fabric_branch(topology)
@@ -45,18 +47,23 @@ def _tree(branches: Sequence[tuple[str, list[str]]]) -> Iterator[str]:
 def _machine_lines(machine: MachineType, spec: Machine) -> Iterator[str]:
     branches: list[tuple[str, list[str]]] = []
     for numa in machine.numa:
+        cpu = f"{numa.cpu}, " if numa.cpu else ""
         vector = f", {numa.vector_bits}-bit vectors" if numa.vector_bits else ""
         head = (
-            f"{numa.name}: {f'{numa.cpu}, ' if numa.cpu else ''}{numa.arch}, {numa.cores} cores{vector}, "
-            f"{units.show(numa.memory.value, 'bytes')} at {units.show(numa.memory_bandwidth.value, 'bytes/s')}"
+            f"{numa.name}: {cpu}{numa.arch}, {numa.cores} cores{vector}, "
+            f"{units.show(numa.memory.value, 'bytes')} at {_rate(numa.memory_bandwidth)}"
         )
-        branches.append((head, list(_tree([*_gpu_lines(machine, numa.name), *_nic_lines(machine, numa.name)]))))
+        branches.append(
+            (head, list(_tree([*_gpu_lines(machine, numa.name), *_nic_lines(machine, numa.name)])))
+        )
     if machine.switches:
         kinds: dict[tuple[str, bool], list[str]] = defaultdict(list)
         for switch in machine.switches:
             kinds[switch.kind, switch.in_switch_reduction].append(switch.name)
         for (kind, reduces), names in kinds.items():
-            branches.append((f"{fold(names)}: {SWITCH_NAMES[kind]}" + (", reduces in flight" if reduces else ""), []))
+            branches.append(
+                (f"{fold(names)}: {wording.SWITCHES[kind]}" + (", reduces in flight" if reduces else ""), [])
+            )
     links = list(_tree([(line, []) for line in _link_lines([*spec.links, *_meshes_as_links(spec)])]))
     if links:
         branches.append(("links", links))
@@ -70,7 +77,10 @@ def _gpu_lines(machine: MachineType, numa: str) -> Iterator[tuple[str, list[str]
             kinds[gpu.device, gpu.addressing].append(gpu.name)
     for (device, addressing), names in kinds.items():
         model = machine.devices[device]
-        memory, rate = units.show(model.memory.value, "bytes"), units.show(model.memory_bandwidth.value, "bytes/s")
+        memory, rate = (
+            units.show(model.memory.value, "bytes"),
+            units.show(model.memory_bandwidth.value, "bytes/s"),
+        )
         how = {"ats": ", coherent with the host (ATS)", "hmm": ", host pages by HMM"}.get(addressing, "")
         yield f"{fold(names)}: {device}, {memory} at {rate} ({model.memory_bandwidth.provenance}){how}", []
 
@@ -92,10 +102,14 @@ def _fabric_branch(topology: Topology) -> Iterator[tuple[str, list[str]]]:
         layout = fabric.layout
         wide = f", {layout.nodes_per_leaf} nodes per leaf" if layout.shape != "single-switch" else ""
         ratio = layout.oversubscription
-        narrow = "" if ratio is None or ratio.value <= 1 else f", oversubscribed {ratio.value:g} to 1 ({ratio.provenance})"
+        narrow = (
+            ""
+            if ratio is None or ratio.value <= 1
+            else f", oversubscribed {ratio.value:g} to 1 ({ratio.provenance})"
+        )
         reduces = ", reduces in flight" if layout.in_network_reduction else ""
         latency = f"{units.show(layout.hop_latency.value, 's')} per hop ({layout.hop_latency.provenance})"
-        kind = KIND_NAMES[layout.kind]
+        kind = wording.link_kind(layout.kind)
         yield f"fabric: {layout.shape}, {kind}{wide}{narrow}{reduces}, {latency}", []
     if topology.explicit_links:
         yield "fabric links", list(_tree([(line, []) for line in _link_lines(fabric.links)]))
@@ -114,8 +128,8 @@ def _meshes_as_links(spec: Machine) -> Iterator[Link]:
 
 def _link_lines(links: Sequence[Link]) -> Iterator[str]:
     """Yield one line per kind of channel, both directions together, ends folded."""
-    folded: dict[tuple[object, ...], list[tuple[str, str]]] = defaultdict(list)
-    looks: dict[tuple[object, ...], Link] = {}
+    folded: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
+    looks: dict[tuple[str, str, str], Link] = {}
     for link in links:
         for left, right in pairs_of(link):
             key = (stem(left), stem(right), link.model_copy(update={"between": ("", "")}).model_dump_json())
@@ -123,7 +137,7 @@ def _link_lines(links: Sequence[Link]) -> Iterator[str]:
             looks[key] = link
     for key, pairs in folded.items():
         lefts, rights = zip(*pairs, strict=True)
-        many = f"{len(pairs)} × " if len(pairs) > 1 else ""
+        many = f"{len(pairs)} {TIMES} " if len(pairs) > 1 else ""
         yield f"{many}{_ends(lefts, rights)}: {_figures(looks[key])}"
 
 
@@ -144,7 +158,9 @@ def _figures(link: Link) -> str:
         rate = f"{_rate(there)} there, {_rate(back)} back"
     shared = "" if both is None else f", {_rate(both)} both together"
     latency = f"{units.show(link.latency.value, 's')} ({link.latency.provenance})"
-    return f"{KIND_NAMES[link.kind]}, {rate}{shared}, {latency}" + (", coherent" if link.coherent else "")
+    return f"{wording.link_kind(link.kind)}, {rate}{shared}, {latency}" + (
+        ", coherent" if link.coherent else ""
+    )
 
 
 def _rate(figure: BandwidthFigure) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from planner.report.fleet_view import FleetView, fabric_of, pods
+from planner.report.names import TIMES
 from planner.report.node_view import Drawing, NodeView
 from planner.report.palette import LOAD_LABELS
 from planner.report.roles import Role, node_roles
@@ -46,17 +47,25 @@ def topology_svg(topology: Topology, loads: Loads | None = None) -> str:
     label = f"Topology {topology.name}: {len(topology.nodes)} nodes, {len(topology.gpus)} GPUs"
     return str(
         element(
-            "svg", element("style", Markup(drawing_css(1))), body, group(legend, y=height - 40),  # noqa: S704
-            xmlns="http://www.w3.org/2000/svg", class_="drawing", role="img", aria_label=label,
-            viewBox=f"0 0 {number(width)} {number(height)}", width=width, height=height,
-        )  # fmt: skip
+            "svg",
+            element("style", Markup(drawing_css(1))),
+            body,
+            group(legend, y=height - 40),
+            xmlns="http://www.w3.org/2000/svg",
+            class_="drawing",
+            role="img",
+            aria_label=label,
+            viewBox=f"0 0 {number(width)} {number(height)}",
+            width=width,
+            height=height,
+        )
     )
 
 
 def more_like_this(role: Role) -> str:
-    """Return ``" × 2047 more like this"`` for a role of several nodes."""
+    """Return ``" · x 2047 more like this"`` for a role of several nodes."""
     others = len(role.nodes) - 1
-    return f" · × {others:,} more like this".replace(",", "\u202f") if others else ""
+    return f" · {TIMES} {others} more like this" if others else ""
 
 
 def _flow(blocks: list[tuple[str, Drawing]]) -> tuple[Markup, float, float]:

@@ -35,7 +35,11 @@ def chrome_trace(simulation: SimulationResult) -> dict[str, object]:
     return {
         "traceEvents": events,
         "displayTimeUnit": "ms",
-        "otherData": {"plan": simulation.plan, "plan_digest": simulation.plan_digest, "seed": simulation.seed},
+        "otherData": {
+            "plan": simulation.plan,
+            "plan_digest": simulation.plan_digest,
+            "seed": simulation.seed,
+        },
     }
 
 
@@ -53,16 +57,21 @@ def _job_events(job: JobSimulation, pid: int) -> Iterator[Event]:
         for lane, spans in enumerate(lanes(tracks[track])):
             tid += 1
             yield _named("thread_name", pid, tid, track if lane == 0 else f"{track} ({lane + 1})")
-            yield {"ph": "M", "name": "thread_sort_index", "pid": pid, "tid": tid, "args": {"sort_index": tid}}
+            yield {
+                "ph": "M",
+                "name": "thread_sort_index",
+                "pid": pid,
+                "tid": tid,
+                "args": {"sort_index": tid},
+            }
             yield from (_slice(span, pid, tid) for span in spans)
 
 
 def _slice(span: TimelineSpan, pid: int, tid: int) -> Event:
     start, end = _instant(span.start), _instant(span.end)
     duration = round(max(0.0, end - start), 3)
-    return {
-        "ph": "X", "name": span.name, "cat": span.category, "pid": pid, "tid": tid, "ts": start, "dur": duration
-    }  # fmt: skip
+    where = {"pid": pid, "tid": tid}
+    return {"ph": "X", "name": span.name, "cat": span.category, **where, "ts": start, "dur": duration}
 
 
 def _instant(seconds: float) -> float:

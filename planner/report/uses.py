@@ -63,7 +63,9 @@ def occupancy(plan: Plan | None) -> Occupancy:
     """Return who uses what under a plan; nothing without one."""
     result = Occupancy()
     for job in plan.jobs if plan is not None else ():
-        shares = {stage.stage: stage.total / stage.capacity if stage.capacity else None for stage in job.memory}
+        shares = {
+            stage.stage: stage.total / stage.capacity if stage.capacity else None for stage in job.memory
+        }
         first = len(result.groups)
         alone = len(plan.jobs) == 1 if plan is not None else True
         for stage in range(job.strategy.pp):
@@ -115,7 +117,9 @@ def full_name(part: str, node: str) -> str:
 
 def describe(uses: list[Use], groups: list[UseGroup]) -> str:
     """Return the uses of a GPU as one line."""
-    return "; ".join(f"{groups[use.group].label}, part {use.tensor}, {use.detail}" for use in uses) or "not used"
+    return (
+        "; ".join(f"{groups[use.group].label}, part {use.tensor}, {use.detail}" for use in uses) or "not used"
+    )
 
 
 Loads = Mapping[tuple[str, str], float]

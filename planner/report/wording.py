@@ -6,6 +6,7 @@ from itertools import groupby
 
 from planner import units
 from planner.placement.plan import Objective, Plan, ServingPlan, Strategy, TrainingPlan
+from planner.report.names import MINUS, TIMES
 
 SHARDING = {
     "optimizer": "optimizer states sharded (ZeRO-1)",
@@ -18,6 +19,14 @@ MODES = {
     "managed": "managed memory",
     "coherent": "coherent mapping",
 }
+_KINDS = {
+    "nvlink": "NVLink", "nvlink-c2c": "NVLink-C2C", "pcie": "PCIe", "xgmi": "xGMI", "socket": "socket link",
+    "ethernet": "Ethernet", "infiniband": "InfiniBand",
+}  # fmt: skip
+SWITCHES = {
+    "nvswitch": "NVSwitch", "pcie": "PCIe switch", "leaf": "leaf switch", "spine": "spine switch",
+    "core": "core switch",
+}  # fmt: skip
 METRICS = {"latency": "end to end", "ttft": "first token", "tpot": "per output token"}
 _OBJECTIVES = {"step_time": "step time", "p99_latency": "p99 latency", "gpus": "GPUs"}
 
@@ -44,6 +53,16 @@ def plain(name: str) -> str:
     return name.replace("_", " ")
 
 
+def link_kind(kind: str) -> str:
+    """Return what people call a kind of link."""
+    return _KINDS.get(kind, kind)
+
+
+def sentence(text: str) -> str:
+    """Return a remark with a capital and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
 def share(value: float) -> str:
     """Return a share as a percentage: whole from ten per cent, finer below."""
     if 0 < value < 0.001:
@@ -55,39 +74,49 @@ def loss_text(loss: float | None) -> str:
     """Return by how much an alternative is worse."""
     if loss is None:
         return "not feasible"
-    return f"{'+' if loss >= 0 else '−'}{share(abs(loss))}"
+    size = share(abs(loss))
+    return size if size.startswith("<") else f"{'+' if loss >= 0 else MINUS}{size}"
 
 
 def ratio_text(ratio: float | None) -> str:
     """Return how many times better the plan is than a baseline."""
-    return "no feasible plan" if ratio is None else f"{ratio:.2f} ×"
+    return "no feasible plan" if ratio is None else f"{ratio:.2f} {TIMES}"
 
 
-def degrees(strategy: Strategy) -> str:
-    """Return ``TP 8 × PP 4 × DP 2``: the degrees above one."""
-    named = (("TP", strategy.tp), ("PP", strategy.pp), ("DP", strategy.dp), ("CP", strategy.cp), ("EP", strategy.ep))
-    return " × ".join(f"{name} {value}" for name, value in named if value > 1) or "one GPU"
+def degrees(strategy: Strategy, *, copies: bool = True) -> str:
+    """Return ``TP 8 x PP 4 x DP 2``: the degrees above one, without data parallel unless ``copies``."""
+    named = (
+        ("TP", strategy.tp),
+        ("PP", strategy.pp),
+        ("DP", strategy.dp if copies else 1),
+        ("CP", strategy.cp),
+        ("EP", strategy.ep),
+    )
+    return f" {TIMES} ".join(f"{name} {value}" for name, value in named if value > 1) or "one GPU"
 
 
 def layers_text(layers: list[int]) -> str:
-    """Return ``20/20/20/20``; runs are folded where there are many stages: ``10 × 15, 8``."""
+    """Return ``20/20/20/20``; runs are folded where there are many stages: ``10 x 15, 8``."""
     if len(layers) <= 8:
         return "/".join(map(str, layers))
     runs = [(value, len(list(run))) for value, run in groupby(layers)]
-    return ", ".join(f"{value} × {many}" if many > 1 else str(value) for value, many in runs)
+    return ", ".join(f"{value} {TIMES} {many}" if many > 1 else str(value) for value, many in runs)
 
 
 def job_sentence(job: TrainingPlan | ServingPlan) -> str:
     """Return the placement of a job in one sentence."""
     strategy = job.strategy
     if isinstance(job, TrainingPlan):
-        parts = [degrees(strategy), f"micro-batch {strategy.micro_batch} × {job.num_micro_batches}"]
+        parts = [degrees(strategy), f"micro-batch {strategy.micro_batch} {TIMES} {job.num_micro_batches}"]
         parts.append({"none": "no recompute"}.get(strategy.recompute, f"{strategy.recompute} recompute"))
         if strategy.virtual > 1:
             parts.append(f"{strategy.virtual} model chunks per stage")
     else:
         replicas = f"{len(job.replicas)} replica" + ("s" if len(job.replicas) != 1 else "")
-        parts = [f"{replicas} of {degrees(strategy)}", f"up to {job.batching.max_batch} sequences per batch"]
+        parts = [
+            f"{replicas} of {degrees(strategy, copies=False)}",
+            f"up to {job.batching.max_batch} sequences per batch",
+        ]
         if job.batching.window:
             parts.append(f"window {units.show(job.batching.window, 's')}")
         if job.mig:

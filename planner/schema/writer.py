@@ -37,10 +37,15 @@ class _Dumper(yaml.CSafeDumper):
         return True
 
 
+_YAML_1_1_BOOLEANS = frozenset("yYnN")
+"""Single letters that other readers, Kubernetes among them, still take for booleans."""
+
+
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     if "\n" in text:
         return dumper.represent_scalar(_TAG + "str", text, style="|")
-    style = None if reads_as_text(text) else '"'
+    plain = reads_as_text(text) and text not in _YAML_1_1_BOOLEANS
+    style = None if plain else '"'
     return dumper.represent_scalar(_TAG + "str", text, style=style)
 
 

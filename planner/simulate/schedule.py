@@ -6,13 +6,13 @@ from typing import Literal, NamedTuple
 
 from planner.errors import SimulationError
 
-Kind = Literal["forward", "backward"]
+Pass = Literal["forward", "backward"]
 
 
 class Op(NamedTuple):
     """The forward or backward pass of one micro-batch through one chunk of a stage's layers."""
 
-    kind: Kind
+    kind: Pass
     micro_batch: int
     chunk: int
 

@@ -4,4 +4,14 @@ from planner.solve.allot import Option, share_out, share_units, unit_counts
 from planner.solve.budget import Budget, Progress
 from planner.solve.jobs import PROVEN, JobSolution, solve_job
 
-__all__ = ["PROVEN", "Budget", "JobSolution", "Option", "Progress", "share_out", "share_units", "solve_job", "unit_counts"]
+__all__ = [
+    "PROVEN",
+    "Budget",
+    "JobSolution",
+    "Option",
+    "Progress",
+    "share_out",
+    "share_units",
+    "solve_job",
+    "unit_counts",
+]

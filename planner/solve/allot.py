@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ortools.sat.python import cp_model
 
 from planner.errors import InfeasibleError
+from planner.solve.expressions import add_up
 from planner.topology import Topology
 
 SCALE = 1_000_000
@@ -23,14 +24,22 @@ class Option:
 def share_units(topology: Topology) -> list[list[str]]:
     """Return the units that jobs may be given: the GPUs of each node, or single GPUs of a single node."""
     if len(topology.nodes) > 1:
-        return [[f"{node.name}/{gpu.name}" for gpu in node.machine.gpus] for node in topology.nodes if node.machine.gpus]
+        return [
+            [f"{node.name}/{gpu.name}" for gpu in node.machine.gpus]
+            for node in topology.nodes
+            if node.machine.gpus
+        ]
     return [[gpu] for gpu in topology.gpus]
 
 
 def unit_counts(units: int, jobs: int) -> list[int]:
     """Return the numbers of units tried for a job: powers of two, and all that the others could leave."""
     most = units - (jobs - 1)
-    return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), most}) if most > 0 else []
+    return (
+        sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), most})
+        if most > 0
+        else []
+    )
 
 
 class AllotModel:
@@ -39,14 +48,21 @@ class AllotModel:
     def __init__(self, options: dict[str, list[Option]], units: int) -> None:
         self.options, self.model = options, cp_model.CpModel()
         self.pick = {
-            job: [self.model.new_bool_var(f"{job}[{option.units}]") for option in items] for job, items in options.items()
+            job: [self.model.new_bool_var(f"{job}[{option.units}]") for option in items]
+            for job, items in options.items()
         }
         for choices in self.pick.values():
             self.model.add_exactly_one(choices)
-        used = [o.units * x for job, items in options.items() for o, x in zip(items, self.pick[job], strict=True)]
-        self.model.add(sum(used) <= units)
-        cost = [round(o.cost * SCALE) * x for job, items in options.items() for o, x in zip(items, self.pick[job], strict=True)]
-        self.model.minimize(sum(cost))
+        used = [
+            o.units * x for job, items in options.items() for o, x in zip(items, self.pick[job], strict=True)
+        ]
+        self.model.add(add_up(used) <= units)
+        cost = [
+            round(o.cost * SCALE) * x
+            for job, items in options.items()
+            for o, x in zip(items, self.pick[job], strict=True)
+        ]
+        self.model.minimize(add_up(cost))
 
 
 def share_out(options: dict[str, list[Option]], units: int, *, seconds: float, seed: int) -> dict[str, int]:
@@ -61,15 +77,18 @@ def share_out(options: dict[str, list[Option]], units: int, *, seconds: float, s
     solver.parameters.max_time_in_seconds = max(seconds, 0.1)
     solver.parameters.random_seed = seed
     solver.parameters.num_workers = 1
+    solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
     status = solver.solve(allot.model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         need = {job: min(option.units for option in items) for job, items in options.items()}
         raise InfeasibleError(
-            f"the jobs need at least {sum(need.values())} units together and there are {units}",
+            f"the jobs need at least {add_up(need.values())} units together and there are {units}",
             [f"{job}: at least {count}" for job, count in need.items()],
             "add nodes, or run fewer jobs on this machine",
         )
     return {
-        job: next(option.units for option, x in zip(options[job], row, strict=True) if solver.boolean_value(x))
+        job: next(
+            option.units for option, x in zip(options[job], row, strict=True) if solver.boolean_value(x)
+        )
         for job, row in allot.pick.items()
     }

@@ -22,7 +22,7 @@ from planner.placement import (
 from planner.solve.budget import Budget
 from planner.solve.degrees import Chain, degree_choices, level_sizes, span_choices
 from planner.solve.layout import nested_layout
-from planner.solve.serving import PlacedService, place_service
+from planner.solve.serving import PlacedService, place_service, replica_slots
 from planner.solve.training import PlacedStrategy
 
 IntArray = NDArray[np.int64]
@@ -31,8 +31,18 @@ IntArray = NDArray[np.int64]
 def training_baselines(problem: TrainingProblem, best: PlacedStrategy) -> list[Baseline]:
     """Return the baselines of a training plan: greedy degrees, topology-blind ranks, even layers."""
     return [
-        _baseline("greedy", greedy_time(problem), best.seconds, "smallest model-parallel size that fits, data parallel beyond"),
-        _baseline("topology-blind", blind_time(problem, best), best.seconds, "same degrees, ranks dealt over domains in turn"),
+        _baseline(
+            "greedy",
+            greedy_time(problem),
+            best.seconds,
+            "smallest model-parallel size that fits, data parallel beyond",
+        ),
+        _baseline(
+            "topology-blind",
+            blind_time(problem, best),
+            best.seconds,
+            "same degrees, ranks dealt over domains in turn",
+        ),
         _baseline("even split", even_time(problem, best), best.seconds, "same plan, layers split evenly"),
     ]
 
@@ -50,14 +60,16 @@ def greedy_time(problem: TrainingProblem) -> float | None:
     for strategy in _greedy_order(problem):
         if broken_rules(problem, as_candidates(strategy)).any():
             continue
-        chains = span_choices(level_sizes(problem.hierarchy), strategy.tp, strategy.pp, strategy.dp, strategy.cp, strategy.ep)
+        chains = span_choices(
+            level_sizes(problem.hierarchy), strategy.tp, strategy.pp, strategy.dp, strategy.cp, strategy.ep
+        )
         for chain in sorted(chains, reverse=True):
             gpus = nested_layout(strategy, chain, problem.hierarchy)
             if gpus is None:
                 continue
             layers = even_layers(problem.model.layers, strategy.pp)
             outcome = judge_training(problem, strategy, layers, [problem.hierarchy.gpus[g] for g in gpus])
-            if (sum(outcome.memory.values()) <= problem.capacity).all():
+            if (np.asarray(sum(outcome.memory.values())) <= problem.capacity).all():
                 return outcome.step_time
             break
     return None
@@ -71,9 +83,13 @@ def _greedy_order(problem: TrainingProblem) -> Iterator[Strategy]:
         for tp in [t for t in choices["tp"] if t <= island]:
             dp = max((d for d in choices["dp"] if d * tp * pp <= problem.num_gpus), default=1)
             for recompute in ("none", "full"):
-                ep = max((e for e in choices["ep"] if (dp * tp) % e == 0 and e <= island), default=1) if experts else 1
+                ep = (
+                    max((e for e in choices["ep"] if (dp * tp) % e == 0 and e <= island), default=1)
+                    if experts
+                    else 1
+                )
                 yield Strategy(
-                    tp=tp, pp=pp, dp=dp, ep=ep, recompute=recompute,  # type: ignore[arg-type]
+                    tp=tp, pp=pp, dp=dp, ep=ep, recompute=recompute,
                     sharding="optimizer" if dp > 1 else "none", sequence_parallel=tp > 1,
                 )  # fmt: skip
 
@@ -87,7 +103,7 @@ def even_time(problem: TrainingProblem, best: PlacedStrategy) -> float | None:
     """Return the step time with an even split, s, ``None`` where it does not fit."""
     layers = even_layers(problem.model.layers, best.strategy.pp)
     outcome = judge_training(problem, best.strategy, layers, best.devices)
-    return outcome.step_time if (sum(outcome.memory.values()) <= problem.capacity).all() else None
+    return outcome.step_time if (np.asarray(sum(outcome.memory.values())) <= problem.capacity).all() else None
 
 
 def blind_time(problem: TrainingProblem, best: PlacedStrategy) -> float:
@@ -109,14 +125,36 @@ def dealt_order(problem: TrainingProblem | ServingProblem, devices: list[str]) -
 def serving_baselines(problem: ServingProblem, best: PlacedService, budget: Budget) -> list[Baseline]:
     """Return the baselines of a serving plan: one GPU group as small as fits, one as wide as the machine."""
     found = [
-        _service("greedy", problem, _smallest(problem, budget), best, "smallest replicas that fit, as many as there are GPUs"),
-        _service("widest tensor parallel", problem, _widest(problem, budget), best, "one replica over the innermost domain"),
+        _service(
+            "greedy",
+            problem,
+            _smallest(problem, budget),
+            best,
+            "smallest replicas that fit, as many as there are GPUs",
+        ),
+        _service(
+            "widest tensor parallel",
+            problem,
+            _widest(problem, budget),
+            best,
+            "one replica over the innermost domain",
+        ),
     ]
-    found.append(_service("topology-blind", problem, _shuffled(problem, best), best, "same degrees, GPUs dealt over domains in turn"))
+    found.append(
+        _service(
+            "topology-blind",
+            problem,
+            _shuffled(problem, best),
+            best,
+            "same degrees, GPUs dealt over domains in turn",
+        )
+    )
     return found
 
 
-def _service(name: str, problem: ServingProblem, placed: PlacedService | None, best: PlacedService, note: str) -> Baseline:
+def _service(
+    name: str, problem: ServingProblem, placed: PlacedService | None, best: PlacedService, note: str
+) -> Baseline:
     if placed is None:
         return Baseline(name=name, value=None, ratio=None, note=f"{note}: does not fit")
     broken = limits_broken(problem, placed.outcome)
@@ -142,8 +180,14 @@ def _widest(problem: ServingProblem, budget: Budget) -> PlacedService | None:
 
 
 def _plain(problem: ServingProblem, strategy: Strategy, budget: Budget) -> PlacedService | None:
-    chains: tuple[Chain, ...] = span_choices(level_sizes(problem.hierarchy), strategy.tp, strategy.pp, 1, 1, strategy.ep)
-    return place_service(problem, strategy, max(chains), budget) if chains else None
+    chains: tuple[Chain, ...] = span_choices(
+        level_sizes(problem.hierarchy), strategy.tp, strategy.pp, 1, 1, strategy.ep
+    )
+    for chain in sorted(chains, reverse=True):
+        slots = replica_slots(problem, strategy, chain, budget)
+        if slots.groups is not None:
+            return place_service(problem, strategy, slots.groups, budget)
+    return None
 
 
 def _shuffled(problem: ServingProblem, best: PlacedService) -> PlacedService:

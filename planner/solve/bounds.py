@@ -47,12 +47,18 @@ def may_fit(problem: TrainingProblem, many: Candidates, costs: StageCosts) -> ND
     """
     model = problem.model
     counted = model.layers - model.dense_layers or model.layers
-    static, kept = (costs.static_dense, costs.kept_dense) if model.experts is None else (costs.static_moe, costs.kept_moe)
+    static, kept = (
+        (costs.static_dense, costs.kept_dense)
+        if model.experts is None
+        else (costs.static_moe, costs.kept_moe)
+    )
     fits = np.zeros(len(many), dtype=np.bool_)
     for stages in np.unique(many.pp):
         rows = np.flatnonzero(many.pp == stages)
         flight = flights(int(stages), many.virtual[rows], costs.num_micro_batches[rows])
-        room = np.repeat((problem.capacity - costs.static_base[rows] - costs.peak_working[rows])[:, None], stages, axis=1)
+        room = np.repeat(
+            (problem.capacity - costs.static_base[rows] - costs.peak_working[rows])[:, None], stages, axis=1
+        )
         room[:, 0] -= costs.static_first[rows]
         room[:, -1] -= costs.static_last[rows]
         layers = np.floor(room / (static[rows, None] + kept[rows, None] * flight) + 1e-9)

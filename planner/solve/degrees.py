@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,9 @@ def degree_choices(problem: TrainingProblem) -> dict[str, list[int]]:
     for name, names in (("recompute", RECOMPUTE), ("sharding", SHARDING)):
         if chosen[name] is not None:
             chosen[name] = [names.index(item) for item in chosen[name]]
-    return {name: full[name] if chosen[name] is None else sorted({int(v) for v in chosen[name]}) for name in full}
+    return {
+        name: full[name] if chosen[name] is None else sorted({int(v) for v in chosen[name]}) for name in full
+    }
 
 
 def strategies(problem: TrainingProblem) -> Candidates:
@@ -71,12 +73,15 @@ def strategies(problem: TrainingProblem) -> Candidates:
     blocks = [block for block in _blocks(problem, choices) if len(block)]
     if not blocks:
         return Candidates(*(np.empty(0, dtype=np.int64) for _ in choices))
-    names = [field for field in blocks[0].__dataclass_fields__]
+    names = list(choices)
     return Candidates(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
 
 
 def _blocks(problem: TrainingProblem, choices: dict[str, list[int]]) -> Iterator[Candidates]:
-    inner = [choices[name] for name in ("ep", "virtual", "micro_batch", "recompute", "sharding", "sequence_parallel")]
+    inner = [
+        choices[name]
+        for name in ("ep", "virtual", "micro_batch", "recompute", "sharding", "sequence_parallel")
+    ]
     rest = np.asarray(list(product(*inner)), dtype=np.int64)
     for tp, pp, cp in product(choices["tp"], choices["pp"], choices["cp"]):
         room = problem.num_gpus // (tp * pp * cp)
@@ -112,7 +117,9 @@ def level_sizes(hierarchy: Hierarchy) -> tuple[LevelSizes, ...]:
 
 
 @cache
-def span_choices(levels: tuple[LevelSizes, ...], tp: int, pp: int, dp: int, cp: int, ep: int) -> tuple[Chain, ...]:
+def span_choices(
+    levels: tuple[LevelSizes, ...], tp: int, pp: int, dp: int, cp: int, ep: int
+) -> tuple[Chain, ...]:
     """Return how many members of each group could share each domain, level by level.
 
     A valid relaxation of every placement: in a domain of ``c`` GPUs the members that share it along each
@@ -133,7 +140,9 @@ def span_choices(levels: tuple[LevelSizes, ...], tp: int, pp: int, dp: int, cp: 
     return tuple(chain for chain in product(*per_level) if _nested(chain))
 
 
-def _shares_of_level(tp: int, pp: int, dp: int, cp: int, ep: int, capacity: int, packed: bool) -> Iterator[Share]:
+def _shares_of_level(
+    tp: int, pp: int, dp: int, cp: int, ep: int, capacity: int, packed: bool
+) -> Iterator[Share]:
     for k_tp, k_pp in product(_shares(tp, capacity), {1, pp}):
         for k_data in _shares(dp * cp, capacity // (k_tp * k_pp)):
             if packed and not _packs((k_tp, k_data, k_pp), (tp, dp * cp, pp), capacity):
@@ -173,9 +182,7 @@ def _maximal(shares: Iterator[Share]) -> list[Share]:
 
 def _nested(chain: Chain) -> bool:
     return all(
-        inner <= outer
-        for low, high in zip(chain, chain[1:], strict=False)
-        for inner, outer in zip(low, high, strict=True)
+        inner <= outer for low, high in pairwise(chain) for inner, outer in zip(low, high, strict=True)
     )
 
 
@@ -191,7 +198,9 @@ def with_spans(many: Candidates, levels: tuple[LevelSizes, ...]) -> tuple[IntArr
     """
     keys = np.stack([many.tp, many.pp, many.dp, many.cp, many.ep], axis=1)
     distinct, inverse = np.unique(keys, axis=0, return_inverse=True)
-    chains = [np.asarray(span_choices(levels, *map(int, key))).reshape(-1, len(levels), 6) for key in distinct]
+    chains = [
+        np.asarray(span_choices(levels, *map(int, key))).reshape(-1, len(levels), 6) for key in distinct
+    ]
     counts = np.asarray([len(chain) for chain in chains])
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     table = np.concatenate(chains)

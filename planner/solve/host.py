@@ -9,8 +9,16 @@ from itertools import product
 from ortools.sat.python import cp_model
 
 from planner.costs.host import service_time, traffic
-from planner.placement import CpuPlacement, ServingProblem, Transfer, host_options, stage_latency, transfer_sizes
+from planner.placement import (
+    CpuPlacement,
+    ServingProblem,
+    Transfer,
+    host_options,
+    stage_latency,
+    transfer_sizes,
+)
 from planner.placement.serving import HOST_BANDWIDTH_SHARE, free_cores, hand_over
+from planner.solve.expressions import Expression, add_up
 from planner.topology import MachineType
 from planner.workload import CpuStage
 
@@ -80,11 +88,16 @@ class HostModel:
         self.model = cp_model.CpModel()
         options = [tables.pools(stage) for stage in tables.stages]
         self.pool = [
-            [{key: self.model.new_bool_var(f"pool[{r},{s},{key}]") for key in options[s]} for s in range(len(options))]
+            [
+                {key: self.model.new_bool_var(f"pool[{r},{s},{key}]") for key in options[s]}
+                for s in range(len(options))
+            ]
             for r in range(replicas)
         ]
         self.options = options
-        self.slot = [[self.model.new_bool_var(f"slot[{r},{g}]") for g in range(len(slots))] for r in range(replicas)]
+        self.slot = [
+            [self.model.new_bool_var(f"slot[{r},{g}]") for g in range(len(slots))] for r in range(replicas)
+        ]
         self._choose_once()
         self._respect_domains()
         self.latency = [self._latency(replica) for replica in range(replicas)]
@@ -101,15 +114,15 @@ class HostModel:
         for group in range(len(self.slots)):
             self.model.add_at_most_one(self.slot[r][group] for r in range(self.replicas))
         for earlier, later in zip(self.slot, self.slot[1:], strict=False):
-            rank = sum(g * x for g, x in enumerate(earlier))
-            self.model.add(rank <= sum(g * x for g, x in enumerate(later)))
+            rank = add_up(g * x for g, x in enumerate(earlier))
+            self.model.add(rank <= add_up(g * x for g, x in enumerate(later)))
 
     def _respect_domains(self) -> None:
         """Cores, memory and memory bandwidth of every NUMA domain."""
         for name, domain in self.tables.domains.items():
-            cores: cp_model.LinearExprT = 0
-            memory: cp_model.LinearExprT = 0
-            moved: cp_model.LinearExprT = 0
+            cores: Expression = 0
+            memory: Expression = 0
+            moved: Expression = 0
             for replica, (index, stage) in product(range(self.replicas), enumerate(self.tables.stages)):
                 for (numa, count), chosen in self.pool[replica][index].items():
                     if numa == name:
@@ -120,19 +133,21 @@ class HostModel:
             self.model.add(memory <= int(domain.memory.value / KIB))
             self.model.add(moved <= int(domain.memory_bandwidth.value * HOST_BANDWIDTH_SHARE / KIB))
 
-    def _on(self, replica: int, stage: int, numa: str) -> cp_model.LinearExprT:
-        return sum(x for (name, _), x in self.pool[replica][stage].items() if name == numa)
+    def _on(self, replica: int, stage: int, numa: str) -> Expression:
+        return add_up(x for (name, _), x in self.pool[replica][stage].items() if name == numa)
 
-    def _latency(self, replica: int) -> cp_model.LinearExprT:
-        total: cp_model.LinearExprT = 0
+    def _latency(self, replica: int) -> Expression:
+        total: Expression = 0
         for index, choices in enumerate(self.pool[replica]):
-            total = total + sum(self.options[index][key] * x for key, x in choices.items())
+            total = total + add_up(self.options[index][key] * x for key, x in choices.items())
         before, after = len(self.tables.problem.job.before), len(self.tables.stages)
         for start, stop in ((0, before), (before, after)):
             for index in range(start, stop - 1):
                 total = total + self._hand_over(replica, index)
-        return total + self._transfer(replica, before - 1 if before else None, into=True) + self._transfer(
-            replica, before if after > before else None, into=False
+        return (
+            total
+            + self._transfer(replica, before - 1 if before else None, into=True)
+            + self._transfer(replica, before if after > before else None, into=False)
         )
 
     def _hand_over(self, replica: int, index: int) -> cp_model.IntVar:
@@ -159,7 +174,14 @@ class HostModel:
 
 
 def place_host(
-    problem: ServingProblem, machine: MachineType, slots: list[str], replicas: int, rate: float, *, seconds: float, seed: int
+    problem: ServingProblem,
+    machine: MachineType,
+    slots: list[str],
+    replicas: int,
+    rate: float,
+    *,
+    seconds: float,
+    seed: int,
 ) -> HostPlan | None:
     """Return the best CPU placement of the replicas of a node, ``None`` where its cores do not suffice.
 
@@ -177,6 +199,7 @@ def place_host(
     solver.parameters.max_time_in_seconds = max(seconds, 0.01)
     solver.parameters.random_seed = seed
     solver.parameters.num_workers = 1
+    solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
     status = solver.solve(host.model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None
@@ -205,7 +228,9 @@ def _extract(host: HostModel, solver: cp_model.CpSolver) -> HostPlan:
     return HostPlan(chosen, stages, transfers, value, bound)
 
 
-def _transfers(problem: ServingProblem, tables: HostTables, placed: list[CpuPlacement], gpu: str) -> list[Transfer]:
+def _transfers(
+    problem: ServingProblem, tables: HostTables, placed: list[CpuPlacement], gpu: str
+) -> list[Transfer]:
     before = len(problem.job.before)
     inward = placed[before - 1].numa if before else _nearest(tables, gpu, into=True)
     outward = placed[before].numa if len(placed) > before else _nearest(tables, gpu, into=False)

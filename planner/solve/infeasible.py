@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner import units
+from planner.costs.coefficients import rise
+from planner.costs.host import service_time
 from planner.errors import InfeasibleError
-from planner.placement import ServingProblem, Strategy, TrainingProblem
-from planner.solve.degrees import powers_of_two, strategies
-from planner.solve.serving import Table, serving_strategies, table_of
-from planner.solve.training import TrainingSearch
+from planner.placement import ServingProblem, TrainingProblem
+from planner.placement.serving import free_cores
 from planner.solve.budget import Budget
+from planner.solve.degrees import powers_of_two, strategies
+from planner.solve.serving import Option, Table, serving_strategies, span_options, table_of
+from planner.solve.training import TrainingSearch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 BISECTIONS = 40
 MOST_GPUS_FACTOR = 4096
@@ -51,10 +57,13 @@ def explain_training(problem: TrainingProblem) -> InfeasibleError:
             "widen 'degrees', or choose a global batch that more data-parallel sizes divide",
         )
     conflict = [f"memory of {units.show(problem.device.memory.value, 'bytes')} per GPU", f"{gpus} GPUs"]
-    if any(getattr(problem.job.degrees, field) is not None for field in type(problem.job.degrees).model_fields):
+    if any(
+        getattr(problem.job.degrees, field) is not None for field in type(problem.job.degrees).model_fields
+    ):
         conflict.append("degrees")
     return InfeasibleError(
-        f"job {name!r}: {problem.model.name} with its optimizer fits in no way on {gpus} GPUs {problem.device.name}",
+        f"job {name!r}: {problem.model.name} with its optimizer fits in no way on {gpus} GPUs "
+        f"{problem.device.name}",
         conflict, _training_remedy(problem),
     )  # fmt: skip
 
@@ -73,7 +82,11 @@ def _training_remedy(problem: TrainingProblem) -> str:
             low, high = (low, middle) if _fits_with_memory(problem, middle) else (middle, high)
         need = units.show(problem.device.memory.value * high, "bytes")
         remedies.append(f"or GPUs of at least {need} each")
-    return "nearest change: " + ", ".join(remedies) if remedies else "shorten the sequence or take a smaller model"
+    return (
+        "nearest change: " + ", ".join(remedies)
+        if remedies
+        else "shorten the sequence or take a smaller model"
+    )
 
 
 def _fits_with_memory(problem: TrainingProblem, factor: float) -> bool:
@@ -99,7 +112,9 @@ class _Wider:
         names = tuple(f"more/{index}" for index in range(gpus))
         hierarchy = replace(problem.hierarchy, gpus=names, levels=(replace(level, domain_of=domains),))
         budget = problem.job.budget.model_copy(update={"gpus": None})
-        self.problem = replace(problem, hierarchy=hierarchy, job=problem.job.model_copy(update={"budget": budget}))
+        self.problem = replace(
+            problem, hierarchy=hierarchy, job=problem.job.model_copy(update={"budget": budget})
+        )
 
     def fits(self) -> bool:
         """Whether some strategy fits in memory."""
@@ -115,14 +130,35 @@ def explain_serving(problem: ServingProblem) -> InfeasibleError:
             f"job {name!r}: no combination of degrees is legal on {problem.num_gpus} GPUs",
             ["degrees", "number of GPUs"], "widen 'degrees' or raise the budget",
         )  # fmt: skip
-    table = table_of(problem, found)
-    conflict = smallest_conflict(table.limits(problem))
+    options = span_options(problem, found)
+    table = table_of(problem, options)
+    limits = table.limits(problem)
+    if np.logical_and.reduce(list(limits.values())).any():
+        return _too_few_cores(problem)
+    conflict = smallest_conflict(limits)
     shown = [_shown(problem, item) for item in conflict]
     return InfeasibleError(
         f"job {name!r}: no plan on {problem.num_gpus} GPUs {problem.device.name} holds every limit at "
         f"{job.traffic.rate:g} requests/s",
-        [*shown, f"{problem.num_gpus} GPUs"], _serving_remedy(problem, found, table, conflict),
+        [*shown, f"{problem.num_gpus} GPUs"], _serving_remedy(problem, options, table, conflict),
     )  # fmt: skip
+
+
+def _too_few_cores(problem: ServingProblem) -> InfeasibleError:
+    """Return the error for CPU stages that do not fit beside one another, or not in time."""
+    job, node = problem.job, problem.topology.nodes[0]
+    stages = [*job.before, *job.after]
+    free = {domain.name: free_cores(problem, node.machine, domain.name) for domain in node.machine.numa}
+    domain = max(node.machine.numa, key=lambda item: free[item.name])
+    need = sum(stage.parallel * rise(job.traffic.rate * service_time(stage, domain)) for stage in stages)
+    room = sum(free.values()) * len(problem.topology.nodes)
+    limits = [f"{name} of {units.show(value, 's')}" for name, value in job.slo if value is not None]
+    return InfeasibleError(
+        f"job {job.name!r}: the CPU stages of no number of replicas fit on the host cores within the limits",
+        [f"{room} host cores free", f"offered rate of {job.traffic.rate:g} requests/s", *limits],
+        f"nearest change: the stages need more than {need:g} cores at this rate ({room} are free): "
+        "add cores or nodes, lower the rate, or make the stages cheaper",
+    )
 
 
 def _shown(problem: ServingProblem, name: str) -> str:
@@ -136,9 +172,9 @@ def _shown(problem: ServingProblem, name: str) -> str:
     return name
 
 
-def _serving_remedy(problem: ServingProblem, found: list[Strategy], table: Table, conflict: list[str]) -> str:
+def _serving_remedy(problem: ServingProblem, options: list[Option], table: Table, conflict: list[str]) -> str:
     remedies = [text for name in conflict for text in [_relaxed_limit(problem, table, name)] if text]
-    rate = _largest_rate(problem, found)
+    rate = _largest_rate(problem, options)
     if rate is not None:
         remedies.append(f"a rate of at most {rate:.3g} requests/s")
     if not remedies:
@@ -162,13 +198,13 @@ def _relaxed_limit(problem: ServingProblem, table: Table, name: str) -> str | No
     return f"{name} of at least {units.show(float(values[name][rows].min()), 's')}"
 
 
-def _largest_rate(problem: ServingProblem, found: list[Strategy]) -> float | None:
+def _largest_rate(problem: ServingProblem, options: list[Option]) -> float | None:
     """Return the largest rate that some strategy holds within all limits, requests/s."""
 
     def holds(rate: float) -> bool:
         traffic = problem.job.traffic.model_copy(update={"rate": rate})
         slower = replace(problem, job=problem.job.model_copy(update={"traffic": traffic}))
-        return bool(np.logical_and.reduce(list(table_of(slower, found).limits(slower).values())).any())
+        return bool(np.logical_and.reduce(list(table_of(slower, options).limits(slower).values())).any())
 
     low, high = problem.job.traffic.rate * 1e-6, problem.job.traffic.rate
     return _bisect(holds, low, high) if holds(low) else None
@@ -179,4 +215,3 @@ def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low
-

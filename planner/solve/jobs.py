@@ -93,27 +93,41 @@ def solve_job(problem: Problem, budget: Budget, *, explain: bool = True) -> JobS
 def _solve_training(problem: TrainingProblem, budget: Budget, *, explain: bool) -> JobSolution:
     search = search_training(problem, budget)
     if search.best is None:
-        if budget.over and search.fits_somewhere:
-            raise NoPlanError(_out_of_time(problem.job.name, budget), search.bound)
+        if search.bound < float("inf"):
+            raise NoPlanError(_no_plan(problem.job.name, budget), search.bound)
         raise explain_training(problem)
     best = search.best
     plan = training_plan(problem, best)
     baselines = training_baselines(problem, best) if explain else []
     decisions = training_decisions(problem, best, budget) if explain else []
     return JobSolution(
-        plan, "step_time", "s", best.seconds, search.bound, search.evaluated, search.visited, baselines, decisions
+        plan,
+        "step_time",
+        "s",
+        best.seconds,
+        search.bound,
+        search.evaluated,
+        search.visited,
+        baselines,
+        decisions,
     )
 
 
-def _out_of_time(name: str, budget: Budget) -> str:
-    return f"job {name!r}: no plan within {budget.seconds:g} s; give more time with --time-limit"
+def _no_plan(name: str, budget: Budget) -> str:
+    if budget.stopped():
+        return f"job {name!r}: interrupted before there was a plan; let it run longer"
+    if budget.over:
+        return f"job {name!r}: no plan within {budget.seconds:g} s; give more time with --time-limit"
+    return f"job {name!r}: no strategy that may fit could be placed, nor proven impossible; narrow 'degrees'"
 
 
 def training_plan(problem: TrainingProblem, best: PlacedStrategy) -> TrainingPlan:
     """Return the plan record of a placed strategy."""
     outcome = judge_training(problem, best.strategy, best.layers, best.devices)
     nodes = dict.fromkeys(device.split("/", 1)[0] for device in best.devices)
-    machines = {problem.topology.node_of[node].machine.name: problem.topology.node_of[node].machine for node in nodes}
+    machines = {
+        problem.topology.node_of[node].machine.name: problem.topology.node_of[node].machine for node in nodes
+    }
     return TrainingPlan(
         name=problem.job.name,
         model=problem.model.name,
@@ -131,8 +145,8 @@ def _solve_serving(problem: ServingProblem, budget: Budget, *, explain: bool) ->
     search = ServingSearch(problem, budget)
     search.run()
     if search.best is None:
-        if budget.over:
-            raise NoPlanError(_out_of_time(problem.job.name, budget), search.bound)
+        if search.bound < float("inf"):
+            raise NoPlanError(_no_plan(problem.job.name, budget), search.bound)
         raise explain_serving(problem)
     best = search.best
     plan = serving_plan(problem, best)
@@ -140,7 +154,15 @@ def _solve_serving(problem: ServingProblem, budget: Budget, *, explain: bool) ->
     decisions = serving_decisions(problem, best, budget) if explain else []
     unit = "GPUs" if problem.job.objective == "gpus" else "s"
     return JobSolution(
-        plan, problem.job.objective, unit, best.value, search.bound, search.evaluated, search.visited, baselines, decisions
+        plan,
+        problem.job.objective,
+        unit,
+        best.value,
+        search.bound,
+        search.evaluated,
+        search.visited,
+        baselines,
+        decisions,
     )
 
 

@@ -11,6 +11,7 @@ from ortools.sat.python import cp_model
 from planner.costs import StageCosts
 from planner.costs.pipeline import in_flight, split_kinds, stage_memory, step_time
 from planner.placement import Strategy, TrainingProblem
+from planner.solve.expressions import Expression, add_up
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -38,22 +39,22 @@ class LayerModel:
         self.model = cp_model.CpModel()
         total, stages = problem.model.layers, strategy.pp
         self.layers = [self.model.new_int_var(strategy.virtual, total, f"layers[{s}]") for s in range(stages)]
-        self.model.add(sum(self.layers) == total)
+        self.model.add(add_up(self.layers) == total)
         self.dense = self._dense_parts()
         self.times = [self._affine("dense", "moe", "first", "last", s, TICKS) for s in range(stages)]
         self._fit_in_memory()
         self._minimise_step()
 
-    def _dense_parts(self) -> list[cp_model.LinearExprT]:
+    def _dense_parts(self) -> list[Expression]:
         """Return the dense layers of every stage: the leading ones, counted along the pipeline."""
         leading, total = self.problem.model.dense_layers, self.problem.model.layers
         if leading == 0:
             return [0] * len(self.layers)
         if leading == total:
             return list(self.layers)
-        parts: list[cp_model.LinearExprT] = []
-        before: cp_model.LinearExprT = 0
-        ends: cp_model.LinearExprT = 0
+        parts: list[Expression] = []
+        before: Expression = 0
+        ends: Expression = 0
         for stage, count in enumerate(self.layers):
             ends = ends + count
             upto = self.model.new_int_var(0, leading, f"dense_upto[{stage}]")
@@ -62,9 +63,12 @@ class LayerModel:
             before = upto
         return parts
 
-    def _affine(self, dense: str, moe: str, first: str, last: str, stage: int, scale: float) -> cp_model.LinearExprT:
+    def _affine(self, dense: str, moe: str, first: str, last: str, stage: int, scale: float) -> Expression:
         """Return ``dense * d + moe * e`` plus the ends of the pipeline, as an integer expression."""
-        value = {name: round(float(getattr(self.costs, name)[self.row]) * scale) for name in (dense, moe, first, last)}
+        value = {
+            name: round(float(getattr(self.costs, name)[self.row]) * scale)
+            for name in (dense, moe, first, last)
+        }
         expression = value[moe] * self.layers[stage] + (value[dense] - value[moe]) * self.dense[stage]
         if stage == 0:
             expression = expression + value[first]
@@ -74,9 +78,17 @@ class LayerModel:
 
     def _most(self, prefix: str) -> int:
         """Return the ticks that all layers and both ends take on a single stage."""
-        parts = {name: float(getattr(self.costs, prefix + name)[self.row]) for name in ("dense", "moe", "first", "last")}
+        parts = {
+            name: float(getattr(self.costs, prefix + name)[self.row])
+            for name in ("dense", "moe", "first", "last")
+        }
         alpha = float(self.costs.sync_alpha[self.row]) if prefix == "sync_" else 0.0
-        whole = self.problem.model.layers * max(parts["dense"], parts["moe"]) + parts["first"] + parts["last"] + alpha
+        whole = (
+            self.problem.model.layers * max(parts["dense"], parts["moe"])
+            + parts["first"]
+            + parts["last"]
+            + alpha
+        )
         return round(whole * TICKS) + 1000
 
     def _fit_in_memory(self) -> None:
@@ -109,7 +121,7 @@ class LayerModel:
             full = self._affine(*names, TICKS * 1000) + round(alpha * TICKS * 1000)
             window = round(hidden * 1000)
             self.model.add(1000 * tail >= full - window * (time + hop) + 1000 * update)
-        whole = sum(self.times) + hop * len(self.times)
+        whole = add_up(self.times) + hop * len(self.times)
         count = round(float(costs.num_micro_batches[row]))
         self.model.minimize((virtual * count - 1) * slowest + whole + virtual * tail)
 
@@ -127,7 +139,11 @@ def best_split(
     """
     if strategy.pp == 1:
         layers = [problem.model.layers]
-        return _as_split(problem, strategy, costs, row, layers) if _fits(problem, strategy, costs, row, layers) else None
+        return (
+            _as_split(problem, strategy, costs, row, layers)
+            if _fits(problem, strategy, costs, row, layers)
+            else None
+        )
     layered, solver = LayerModel(problem, strategy, costs, row), cp_model.CpSolver()
     hint = balanced(problem, strategy, costs, row)
     for variable, value in zip(layered.layers, hint, strict=True):
@@ -135,6 +151,7 @@ def best_split(
     solver.parameters.max_time_in_seconds = max(seconds, 0.01)
     solver.parameters.random_seed = seed
     solver.parameters.num_workers = 1
+    solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
     status = solver.solve(layered.model)
     assert status != cp_model.MODEL_INVALID, layered.model.validate()
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
@@ -143,7 +160,11 @@ def best_split(
     split = _as_split(problem, strategy, costs, row, found)
     if status == cp_model.OPTIMAL:
         return split
-    return Split(split.layers, split.seconds, min(split.seconds, solver.best_objective_bound / TICKS / strategy.virtual))
+    return Split(
+        split.layers,
+        split.seconds,
+        min(split.seconds, solver.best_objective_bound / TICKS / strategy.virtual),
+    )
 
 
 def balanced(problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int) -> list[int]:
@@ -162,14 +183,18 @@ def balanced(problem: TrainingProblem, strategy: Strategy, costs: StageCosts, ro
     return [int(count) for count in layers]
 
 
-def _fits(problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int, layers: list[int]) -> bool:
+def _fits(
+    problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int, layers: list[int]
+) -> bool:
     dense, moe = split_kinds(np.asarray(layers, dtype=np.int64), problem.model.dense_layers)
     flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[row]))
     total = sum(stage_memory(costs, row, dense, moe, flight).values())
     return bool((np.asarray(total) <= problem.capacity).all())
 
 
-def _as_split(problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int, layers: list[int]) -> Split:
+def _as_split(
+    problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int, layers: list[int]
+) -> Split:
     dense, moe = split_kinds(np.asarray(layers, dtype=np.int64), problem.model.dense_layers)
     seconds = step_time(costs, row, strategy.virtual, dense, moe)
     return Split(layers, seconds, seconds)

@@ -14,6 +14,7 @@ from ortools.sat.python import cp_model
 
 from planner.placement import Strategy
 from planner.solve.degrees import Chain, Share
+from planner.solve.expressions import add_up
 from planner.topology import Hierarchy
 
 IntArray = NDArray[np.int64]
@@ -23,7 +24,7 @@ LARGEST_EXACT = 64
 
 
 def nested_layout(strategy: Strategy, chain: Chain, hierarchy: Hierarchy) -> IntArray | None:
-    """Return the GPU numbers in rank order with boxes of ranks nested in domains, ``None`` if boxes do not fit."""
+    """Return the GPU numbers in rank order, boxes of ranks nested in domains, ``None`` if they do not fit."""
     boxes = [_box(strategy, share) for share in chain]
     if any(box is None for box in boxes):
         return None
@@ -58,7 +59,8 @@ def _slots(hierarchy: Hierarchy, sizes: list[int]) -> IntArray:
         domains = signature[members, level]
         _, first = np.unique(domains, return_index=True)
         parts = [
-            _whole(gather(members[domains == domains[start]], level - 1), sizes[level]) for start in np.sort(first)
+            _whole(gather(members[domains == domains[start]], level - 1), sizes[level])
+            for start in np.sort(first)
         ]
         return np.concatenate(parts) if parts else members[:0]
 
@@ -81,6 +83,26 @@ def _nested_order(strategy: Strategy, boxes: list[Box]) -> IntArray:
         unit = part
     keys.extend(grid % unit[:, None])
     return np.lexsort(tuple(reversed(keys)))
+
+
+def weaker_chains(chain: Chain, num_levels: int) -> list[Chain]:
+    """Return the chains with one share of one level reduced: what to try when a chain cannot be laid out."""
+    found = []
+    for level, axis in product(range(num_levels - 1), (0, 2, 3, 4, 5)):
+        share = list(chain[level])
+        if share[axis] <= 1:
+            continue
+        share[axis] = 1 if axis == 3 else share[axis] - 1
+        share[1] = min(share[1], share[2])
+        lowered: Share = (share[0], share[1], share[2], share[3], share[4], share[5])
+        inner = tuple(_at_most(item, lowered) for item in chain[:level])
+        found.append((*inner, lowered, *chain[level + 1 :]))
+    return found
+
+
+def _at_most(share: Share, limit: Share) -> Share:
+    a, b, c, d, e, f = (min(x, y) for x, y in zip(share, limit, strict=True))
+    return a, b, c, d, e, f
 
 
 class LayoutModel:
@@ -116,7 +138,7 @@ class LayoutModel:
 
     def _respect_sizes(self) -> None:
         for domain, size in enumerate(self.sizes):
-            self.model.add(sum(row[domain] for row in self.inside) <= int(size))
+            self.model.add(add_up(row[domain] for row in self.inside) <= int(size))
 
     def _mesh(self) -> IntArray:
         s = self.strategy
@@ -135,12 +157,12 @@ class LayoutModel:
         ]
 
     def _keep_together(self, groups: IntArray, least: int, level: int) -> None:
-        """A group has no member in a domain, or at least ``least``."""
+        """Let a group have no member in a domain, or at least ``least``."""
         if least <= 1:
             return
         for group, domain in product(groups, np.unique(self.parent[level])):
             parts = np.flatnonzero(self.parent[level] == domain)
-            count = sum(self.inside[rank][int(part)] for rank in group for part in parts)
+            count = add_up(self.inside[rank][int(part)] for rank in group for part in parts)
             touched = self.model.new_bool_var("")
             self.model.add(count >= least).only_enforce_if(touched)
             self.model.add(count == 0).only_enforce_if(~touched)
@@ -150,22 +172,30 @@ class LayoutModel:
         if share[3] < self.strategy.pp or self.strategy.pp == 1:
             return
         mesh = self._mesh()
-        for first, later in zip(np.broadcast_to(mesh[0], mesh[1:].shape).ravel(), mesh[1:].ravel(), strict=True):
+        for first, later in zip(
+            np.broadcast_to(mesh[0], mesh[1:].shape).ravel(), mesh[1:].ravel(), strict=True
+        ):
             for domain in np.unique(self.parent[level]):
                 parts = np.flatnonzero(self.parent[level] == domain)
                 self.model.add(
-                    sum(self.inside[first][int(p)] for p in parts) == sum(self.inside[later][int(p)] for p in parts)
+                    add_up(self.inside[first][int(p)] for p in parts)
+                    == add_up(self.inside[later][int(p)] for p in parts)
                 )
 
     def extract(self, solver: cp_model.CpSolver) -> IntArray:
         """Return the GPU numbers in rank order."""
-        free = {d: list(np.flatnonzero(self.hierarchy.levels[0].domain_of == d)) for d in range(len(self.sizes))}
+        free = {
+            d: list(np.flatnonzero(self.hierarchy.levels[0].domain_of == d)) for d in range(len(self.sizes))
+        }
         return np.asarray(
-            [free[next(d for d, x in row.items() if solver.boolean_value(x))].pop(0) for row in self.inside], dtype=np.int64
+            [free[next(d for d, x in row.items() if solver.boolean_value(x))].pop(0) for row in self.inside],
+            dtype=np.int64,
         )
 
 
-def exact_layout(strategy: Strategy, chain: Chain, hierarchy: Hierarchy, *, seconds: float, seed: int) -> tuple[IntArray | None, bool]:
+def exact_layout(
+    strategy: Strategy, chain: Chain, hierarchy: Hierarchy, *, seconds: float, seed: int
+) -> tuple[IntArray | None, bool]:
     """Return a layout with the given shares, and whether the answer is proven.
 
     ``(None, True)`` means that there is no such layout; ``(None, False)`` that the budget ended.
@@ -176,6 +206,7 @@ def exact_layout(strategy: Strategy, chain: Chain, hierarchy: Hierarchy, *, seco
     solver.parameters.max_time_in_seconds = max(seconds, 0.01)
     solver.parameters.random_seed = seed
     solver.parameters.num_workers = 1
+    solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
     status = solver.solve(layout.model)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return layout.extract(solver), True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,11 +10,11 @@ from numpy.typing import NDArray
 
 from planner.costs import ServingCandidates, ServingCosts, ServingSpans, serving_costs
 from planner.placement import Replica, ServingOutcome, ServingProblem, Strategy, judge_serving, limits_broken
-from planner.schema import compress
 from planner.solve.budget import Budget
 from planner.solve.degrees import Chain, divisors, level_sizes, powers_of_two, span_choices
-from planner.solve.host import HostPlan, HostTables, place_host
-from planner.solve.layout import exact_layout, nested_layout
+from planner.solve.host import HostTables
+from planner.solve.hosting import with_hosts
+from planner.solve.layout import LARGEST_EXACT, exact_layout, nested_layout, weaker_chains
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -42,7 +43,7 @@ class Table:
     """
 
     many: ServingCandidates
-    chains: list[Chain]
+    options: list[Option]
     costs: ServingCosts
     host: FloatArray
 
@@ -78,24 +79,36 @@ def serving_strategies(problem: ServingProblem) -> list[Strategy]:
     return found
 
 
-def table_of(problem: ServingProblem, found: list[Strategy]) -> Table:
-    """Evaluate strategies under every way to span the machine."""
+Option = tuple[Strategy, Chain]
+"""A strategy with one way to span the machine."""
+
+
+def span_options(problem: ServingProblem, found: list[Strategy]) -> list[Option]:
+    """Return every strategy with every way to span the machine that no other one dominates."""
     levels = level_sizes(problem.hierarchy)
-    rows = [(s, chain) for s in found for chain in span_choices(levels, s.tp, s.pp, 1, 1, s.ep)]
+    return [(s, chain) for s in found for chain in span_choices(levels, s.tp, s.pp, 1, 1, s.ep)]
+
+
+def table_of(problem: ServingProblem, options: list[Option]) -> Table:
+    """Evaluate strategies under given spans, all at once."""
     many = ServingCandidates(
-        *(np.asarray([getattr(s, name) for s, _ in rows], dtype=np.int64) for name in ("dp", "tp", "pp", "ep"))
+        *(
+            np.asarray([getattr(s, name) for s, _ in options], dtype=np.int64)
+            for name in ("dp", "tp", "pp", "ep")
+        )
     )
-    chains = [chain for _, chain in rows]
-    shares = np.asarray(chains, dtype=float).reshape(len(rows), len(levels), 6)
+    shares = np.asarray([chain for _, chain in options], dtype=float).reshape(len(options), -1, 6)
     hop = np.argmax(shares[:, :, 3] >= many.pp[:, None], axis=1)
     spans = ServingSpans(shares[:, :, 0], shares[:, :, 4], hop)
-    costs = serving_costs(problem.job, problem.model, many, spans, problem.rates, problem.fabric, problem.calibration)
+    costs = serving_costs(
+        problem.job, problem.model, many, spans, problem.rates, problem.fabric, problem.calibration
+    )
     host = {int(dp): least_host_time(problem, int(dp)) for dp in np.unique(many.replicas)}
-    return Table(many, chains, costs, np.asarray([host[int(dp)] for dp in many.replicas]))
+    return Table(many, options, costs, np.asarray([host[int(dp)] for dp in many.replicas]))
 
 
 def least_host_time(problem: ServingProblem, replicas: int) -> float:
-    """Return a lower bound of what CPU stages and transfers add, every stage having its best domain alone, s."""
+    """Return a lower bound of what CPU stages and transfers add, s: every stage alone on its best domain."""
     best = float("inf")
     for machine in problem.topology.machine_types:
         tables = HostTables(problem, machine, problem.job.traffic.rate / replicas)
@@ -121,7 +134,10 @@ class ServingSearch:
     visited: int = 0
     unresolved: list[float] = field(default_factory=list)
     bound: float = float("inf")
-    table: Table | None = None
+
+    def __post_init__(self) -> None:
+        self._queue: list[tuple[float, float, int, Option]] = []
+        self._seen: set[Option] = set()
 
     @property
     def incumbent(self) -> float:
@@ -131,113 +147,93 @@ class ServingSearch:
     def run(self, found: list[Strategy] | None = None) -> None:
         """Evaluate all strategies, visit those within the limits in order of bound."""
         strategies = serving_strategies(self.problem) if found is None else found
-        if not strategies:
-            return
-        self.table = table = table_of(self.problem, strategies)
-        self.evaluated = len(table.chains)
-        within = np.logical_and.reduce(list(table.limits(self.problem).values()))
-        bounds = self._bounds(table)
-        order = np.lexsort((table.costs.latency_p99, bounds))
+        self._evaluate(span_options(self.problem, strategies))
         pending = float("inf")
-        for row in (int(r) for r in order if within[r]):
-            if bounds[row] >= self.incumbent * (1 - TOLERANCE):
+        while self._queue:
+            bound, _, _, option = heapq.heappop(self._queue)
+            if bound >= self.incumbent * (1 - TOLERANCE):
                 break
             if self.budget.over:
-                pending = float(bounds[row])
+                pending = bound
                 break
-            self._place(row)
-            self.budget.progress("place", self.visited, float(bounds[row]), self.incumbent)
+            self._place(option, bound)
+            self.budget.progress("place", self.visited, bound, self.incumbent)
         self.bound = min([self.incumbent, pending, *self.unresolved])
 
-    def _bounds(self, table: Table) -> FloatArray:
-        if self.problem.job.objective == "gpus":
-            return table.many.ranks.astype(float)
-        return np.asarray(table.costs.latency_p99 + table.host)
+    def _evaluate(self, options: list[Option]) -> None:
+        """Queue the options that hold every limit, with the bound of their objective."""
+        fresh = [option for option in options if option not in self._seen]
+        if not fresh:
+            return
+        self._seen.update(fresh)
+        self.evaluated += len(fresh)
+        table = table_of(self.problem, fresh)
+        latency = table.costs.latency_p99 + table.host
+        bounds = table.many.ranks.astype(float) if self.problem.job.objective == "gpus" else latency
+        within = np.logical_and.reduce(list(table.limits(self.problem).values()))
+        for row in np.flatnonzero(within):
+            entry = (float(bounds[row]), float(latency[row]), len(self._seen) + int(row), fresh[row])
+            heapq.heappush(self._queue, entry)
 
-    def _place(self, row: int) -> None:
-        assert self.table is not None
-        many, chain = self.table.many, self.table.chains[row]
-        strategy = Strategy(
-            tp=int(many.tp[row]), pp=int(many.pp[row]), dp=int(many.replicas[row]), ep=int(many.ep[row])
-        )
+    def _place(self, option: Option, bound: float) -> None:
+        """Place one option; where its spans cannot be laid out, queue the weaker ones."""
+        strategy, chain = option
         self.visited += 1
-        placed = place_service(self.problem, strategy, chain, self.budget)
-        claimed = float(self._bounds(self.table)[row])
+        slots = replica_slots(self.problem, strategy, chain, self.budget)
+        if slots.groups is None:
+            if not slots.proven:
+                self.unresolved.append(bound)
+            self._evaluate([(strategy, weaker) for weaker in weaker_chains(chain, len(chain))])
+            return
+        placed = place_service(self.problem, strategy, slots.groups, self.budget)
         if placed is None or limits_broken(self.problem, placed.outcome):
-            if placed is None and not self._excluded(strategy):
-                self.unresolved.append(claimed)
             return
         if placed.value < self.incumbent:
             self.best = placed
 
-    def _excluded(self, strategy: Strategy) -> bool:
-        """Whether a strategy that could not be placed is impossible for sure: CPU cores do not suffice."""
-        return bool(self.problem.job.before or self.problem.job.after)
+
+@dataclass(frozen=True)
+class Slots:
+    """Groups of GPUs that a replica may take, each in (pp, tp) order; ``None`` where there are too few.
+
+    Attributes
+    ----------
+    proven
+        Whether it is certain that there are too few.
+    """
+
+    groups: list[list[str]] | None
+    proven: bool
 
 
-def place_service(problem: ServingProblem, strategy: Strategy, chain: Chain, budget: Budget) -> PlacedService | None:
-    """Return a strategy placed: GPUs of every replica, then CPU stages and memory modes by CP-SAT."""
-    groups = replica_slots(problem, strategy, chain, budget)
-    if groups is None:
-        return None
-    replicas = _with_hosts(problem, strategy, groups, budget)
+def place_service(
+    problem: ServingProblem, strategy: Strategy, groups: list[list[str]], budget: Budget
+) -> PlacedService | None:
+    """Return a strategy placed on groups of GPUs, its CPU part by CP-SAT, ``None`` if cores lack."""
+    replicas = with_hosts(problem, strategy.dp, groups, budget)
     if replicas is None:
         return None
     outcome = judge_serving(problem, strategy, replicas)
-    value = float(strategy.dp * strategy.tp * strategy.pp) if problem.job.objective == "gpus" else outcome.latency_p99
+    value = (
+        float(strategy.dp * strategy.tp * strategy.pp)
+        if problem.job.objective == "gpus"
+        else outcome.latency_p99
+    )
     return PlacedService(strategy, replicas, outcome, value)
 
 
-def replica_slots(problem: ServingProblem, strategy: Strategy, chain: Chain, budget: Budget) -> list[list[str]] | None:
-    """Return groups of GPUs that a replica may take, as many as the machine holds, each in (pp, tp) order."""
+def replica_slots(problem: ServingProblem, strategy: Strategy, chain: Chain, budget: Budget) -> Slots:
+    """Return the groups of GPUs that a replica may take: as many as the machine holds, at least one each."""
     size = strategy.tp * strategy.pp
-    for copies in (problem.num_gpus // size, strategy.dp):
+    most = problem.num_gpus // size
+    few = most * size <= LARGEST_EXACT
+    proven = True
+    for copies in range(most, strategy.dp - 1, -1) if few else dict.fromkeys((most, strategy.dp)):
         wide = strategy.model_copy(update={"dp": copies})
         gpus = nested_layout(wide, chain, problem.hierarchy)
-        if gpus is None and copies == strategy.dp:
-            gpus, _ = exact_layout(wide, chain, problem.hierarchy, seconds=budget.left, seed=budget.seed)
+        if gpus is None:
+            gpus, proven = exact_layout(wide, chain, problem.hierarchy, seconds=budget.left, seed=budget.seed)
         if gpus is not None:
             mesh = gpus.reshape(strategy.pp, copies, strategy.tp).swapaxes(0, 1).reshape(copies, -1)
-            return [[problem.hierarchy.gpus[gpu] for gpu in row] for row in mesh]
-    return None
-
-
-def _with_hosts(
-    problem: ServingProblem, strategy: Strategy, groups: list[list[str]], budget: Budget
-) -> list[Replica] | None:
-    """Spread the replicas over nodes and place their CPU stages, one CP-SAT model per kind of node."""
-    by_node: dict[str, list[list[str]]] = {}
-    for group in groups:
-        by_node.setdefault(group[0].split("/")[0], []).append(group)
-    counts = _spread(strategy.dp, {node: len(slots) for node, slots in by_node.items()}, spread=bool(problem.job.before or problem.job.after))
-    solved: dict[tuple[str, tuple[str, ...], int], HostPlan | None] = {}
-    replicas: list[Replica] = []
-    rate = problem.job.traffic.rate / strategy.dp
-    for node, count in counts.items():
-        machine = problem.topology.node_of[node].machine
-        firsts = tuple(group[0].split("/", 1)[1] for group in by_node[node])
-        key = (machine.name, firsts, count)
-        if key not in solved:
-            solved[key] = place_host(problem, machine, list(firsts), count, rate, seconds=budget.left, seed=budget.seed)
-        host = solved[key]
-        if host is None:
-            return None
-        for index in range(count):
-            replicas.append(
-                Replica(
-                    name=f"replica-{len(replicas)}", node=node,
-                    devices=compress(by_node[node][host.slots[index]]),
-                    stages=host.stages[index], transfers=host.transfers[index],
-                )
-            )  # fmt: skip
-    return replicas
-
-
-def _spread(replicas: int, room: dict[str, int], *, spread: bool) -> dict[str, int]:
-    """Return replicas per node: even where CPU stages compete for cores, packed where they do not."""
-    counts = dict.fromkeys(room, 0)
-    for _ in range(replicas):
-        open_nodes = [node for node in room if counts[node] < room[node]]
-        node = min(open_nodes, key=lambda name: counts[name]) if spread else open_nodes[0]
-        counts[node] += 1
-    return {node: count for node, count in counts.items() if count}
+            return Slots([[problem.hierarchy.gpus[gpu] for gpu in row] for row in mesh], proven=True)
+    return Slots(None, proven)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +13,9 @@ from planner.placement import Strategy, TrainingProblem, as_candidates, as_strat
 from planner.placement.training import model_flops
 from planner.solve.bounds import compute_bound, may_fit, step_time_bounds
 from planner.solve.budget import Budget
-from planner.solve.degrees import Chain, Share, as_spans, level_sizes, strategies, with_spans
+from planner.solve.degrees import Chain, as_spans, level_sizes, strategies, with_spans
 from planner.solve.layers import best_split
-from planner.solve.layout import exact_layout, nested_layout
+from planner.solve.layout import exact_layout, nested_layout, weaker_chains
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -91,13 +90,13 @@ class TrainingSearch:
             if self.budget.over:
                 limit = float(floor[block[0]])
                 break
-            self._evaluate(many.take(block))
-            self._visit(most=4)
-        self._visit(most=None)
+            self.evaluate(many.take(block))
+            self.visit(most=4)
+        self.visit(most=None)
         pending = self._queue[0][0] if self._queue else float("inf")
         self.bound = min([self.incumbent, pending, limit, *self.unresolved])
 
-    def _evaluate(self, many: Candidates) -> None:
+    def evaluate(self, many: Candidates) -> None:
         """Price candidates under every span and queue those that could still win, in order of bound."""
         fitting = self.fitting(many)
         if not len(fitting):
@@ -131,7 +130,7 @@ class TrainingSearch:
 
     # -- visits --------------------------------------------------------------------------------------
 
-    def _visit(self, most: int | None) -> None:
+    def visit(self, most: int | None) -> None:
         """Place candidates in order of bound until none can win (or ``most`` were placed)."""
         count = 0
         while self._queue and not self.budget.over and (most is None or count < most):
@@ -160,8 +159,12 @@ class TrainingSearch:
         gpus = nested_layout(strategy, chain, problem.hierarchy)
         if gpus is not None and self._accept(strategy, split.layers, gpus) <= split.seconds * (1 + TOLERANCE):
             return
-        exact, proven = exact_layout(strategy, chain, problem.hierarchy, seconds=self.budget.left, seed=self.budget.seed)
-        if exact is not None and self._accept(strategy, split.layers, exact) <= split.seconds * (1 + TOLERANCE):
+        exact, proven = exact_layout(
+            strategy, chain, problem.hierarchy, seconds=self.budget.left, seed=self.budget.seed
+        )
+        if exact is not None and self._accept(strategy, split.layers, exact) <= split.seconds * (
+            1 + TOLERANCE
+        ):
             return
         if not proven:
             self.unresolved.append(split.bound)
@@ -184,26 +187,6 @@ def as_chain(shares: IntArray) -> Chain:
     return tuple((int(a), int(b), int(c), int(d), int(e), int(f)) for a, b, c, d, e, f in shares)
 
 
-def weaker_chains(chain: Chain, num_levels: int) -> list[Chain]:
-    """Return the chains with one share of one level reduced: what to try when a chain cannot be laid out."""
-    found = []
-    for level, axis in itertools.product(range(num_levels - 1), (0, 2, 3, 4, 5)):
-        share = list(chain[level])
-        if share[axis] <= 1:
-            continue
-        share[axis] = 1 if axis == 3 else share[axis] - 1
-        share[1] = min(share[1], share[2])
-        lowered: Share = (share[0], share[1], share[2], share[3], share[4], share[5])
-        inner = tuple(_at_most(item, lowered) for item in chain[:level])
-        found.append((*inner, lowered, *chain[level + 1 :]))
-    return found
-
-
-def _at_most(share: Share, limit: Share) -> Share:
-    a, b, c, d, e, f = (min(x, y) for x, y in zip(share, limit, strict=True))
-    return a, b, c, d, e, f
-
-
 def search_training(problem: TrainingProblem, budget: Budget) -> TrainingSearch:
     """Return the finished search of a training problem."""
     search = TrainingSearch(problem, budget)
@@ -211,14 +194,16 @@ def search_training(problem: TrainingProblem, budget: Budget) -> TrainingSearch:
     return search
 
 
-def best_of(problem: TrainingProblem, many: Candidates, budget: Budget, tries: int = 6) -> PlacedStrategy | None:
+def best_of(
+    problem: TrainingProblem, many: Candidates, budget: Budget, tries: int = 6
+) -> PlacedStrategy | None:
     """Return the best placed strategy among the most promising of some candidates."""
     if not len(many):
         return None
     search = TrainingSearch(problem, budget)
     floor = compute_bound(problem, many, model_flops(problem))
-    search._evaluate(many.take(np.argsort(floor, kind="stable")[:BLOCK_ROWS]))
-    search._visit(most=tries)
+    search.evaluate(many.take(np.argsort(floor, kind="stable")[:BLOCK_ROWS]))
+    search.visit(most=tries)
     return search.best
 
 

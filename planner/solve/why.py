@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner import units
 from planner.costs import Candidates
 from planner.costs.training import RECOMPUTE, SHARDING
 from planner.placement import Decision, ServingProblem, Strategy, TrainingProblem, judge_training, prediction
@@ -15,10 +16,17 @@ from planner.solve.serving import PlacedService, ServingSearch, serving_strategi
 from planner.solve.training import PlacedStrategy, best_of
 
 _TRAINING = {
-    "tp": "tensor parallel", "pp": "pipeline stages", "dp": "data parallel", "cp": "context parallel",
-    "ep": "expert parallel", "virtual": "virtual stages", "micro_batch": "micro-batch", "recompute": "recompute",
-    "sharding": "sharding", "sequence_parallel": "sequence parallel",
-}  # fmt: skip
+    "tp": "tensor parallel",
+    "pp": "pipeline stages",
+    "dp": "data parallel",
+    "cp": "context parallel",
+    "ep": "expert parallel",
+    "virtual": "virtual stages",
+    "micro_batch": "micro-batch",
+    "recompute": "recompute",
+    "sharding": "sharding",
+    "sequence_parallel": "sequence parallel",
+}
 _SERVING = {"tp": "tensor parallel", "pp": "pipeline stages", "dp": "replicas", "ep": "expert parallel"}
 MOST_ALTERNATIVES = 4000
 
@@ -91,7 +99,13 @@ def serving_decisions(problem: ServingProblem, best: PlacedService, budget: Budg
         search.run(others)
         if search.best is None:
             found.append(
-                Decision(decision=title, chosen=str(chosen), alternative="any other", loss=None, reason="breaks a limit")
+                Decision(
+                    decision=title,
+                    chosen=str(chosen),
+                    alternative="any other",
+                    loss=None,
+                    reason="breaks a limit",
+                )
             )
             continue
         found.append(
@@ -122,6 +136,7 @@ def _transfer_decisions(best: PlacedService) -> list[Decision]:
         found[transfer.name] = Decision(
             decision=f"memory mode, {transfer.name}", chosen=transfer.mode, alternative=transfer.runner_up,
             loss=(transfer.runner_up_seconds - transfer.seconds) / best.value,
-            reason=f"{transfer.runner_up_seconds:.3g} s instead of {transfer.seconds:.3g} s for {transfer.size:.4g} bytes",
+            reason=f"{units.show(transfer.runner_up_seconds, 's')} instead of "
+            f"{units.show(transfer.seconds, 's')} for {units.show(transfer.size, 'bytes')}",
         )  # fmt: skip
     return list(found.values())

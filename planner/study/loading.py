@@ -4,20 +4,41 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from planner.costs import load_calibration
 from planner.errors import DigestMismatchError, PlanError
-from planner.placement import Plan, TrainingPlan, check, connected_groups, make_problem
-from planner.schema import digest, load
-from planner.study.solving import Study
-from planner.topology import Topology, load_topology
-from planner.workload import load_workload
+from planner.placement import (
+    JobPlan,
+    Plan,
+    Problem,
+    ServingPlan,
+    TrainingPlan,
+    check,
+    connected_groups,
+    make_problem,
+)
+from planner.schema import load, presets
+from planner.study.hosts import clashing_cores, gpus_of, stated_part
+from planner.study.inputs import Documents, Sources, Study, load_documents
+from planner.workload import ResolvedJob
+
+KINDS = {"topology": "topologies", "workload": "workloads", "calibration": "calibrations"}
 
 
-def load_study(plan_path: Path, *, topology: str | None = None, workload: str | None = None, force: bool = False) -> Study:
-    """Return a plan with its inputs, found where the plan says or where the caller says.
+def load_study(
+    plan_path: Path,
+    *,
+    topology: str | None = None,
+    workload: str | None = None,
+    calibration: str | None = None,
+    force: bool = False,
+) -> Study:
+    """Return a plan with its inputs, found where the caller says or where the plan says.
 
     Parameters
     ----------
+    plan_path
+        The plan. Paths in it are relative to its folder.
+    topology, workload, calibration
+        Files or presets that stand for the inputs that the plan names.
     force
         Accept inputs that changed since the plan was made.
 
@@ -26,44 +47,62 @@ def load_study(plan_path: Path, *, topology: str | None = None, workload: str | 
     DigestMismatchError
         If an input changed.
     PlanError
-        If the plan does not say where an input is.
+        If an input is not where the plan says, or the plan does not fit its inputs.
     """
     plan = load(plan_path, Plan)
-    machine = load_topology(_where(plan, "topology", topology, plan_path))
-    jobs = load_workload(_where(plan, "workload", workload, plan_path))
-    calibration = load_calibration(_where(plan, "calibration", None, plan_path))
-    found = {"topology": machine.digest, "workload": jobs.digest, "calibration": digest(calibration)}
-    for name, content in found.items():
-        expected = getattr(plan.inputs, name).digest
-        if content != expected and not force:
-            raise DigestMismatchError(name, expected, content)
+    given = {"topology": topology, "workload": workload, "calibration": calibration}
+    where = {what: given[what] or _where(plan_path, plan, what) for what in KINDS}
+    documents = load_documents(Sources(where["topology"], where["workload"], where["calibration"]))
+    if not force:
+        _refuse_changes(plan, documents)
     problems = {
-        resolved.job.name: make_problem(resolved.job, resolved.model, machine, calibration, _gpus(machine, plan, resolved.job.name))
-        for resolved in jobs.jobs
+        resolved.job.name: _problem(documents, plan, resolved) for resolved in documents.workload.jobs
     }
-    return Study(machine, jobs, calibration, problems, plan)
+    return Study(documents.topology, documents.workload, documents.calibration, problems, plan)
 
 
-def _where(plan: Plan, name: str, given: str | None, plan_path: Path) -> str | Path:
-    reference = given or getattr(plan.inputs, name).path
+def _where(plan_path: Path, plan: Plan, what: str) -> str:
+    """Return the file or preset of an input as the plan names it."""
+    reference = getattr(plan.inputs, what).path
     if reference is None:
-        raise PlanError(f"{plan_path} does not say where its {name} is; name it with --{name}")
+        raise PlanError(f"{plan_path} does not say where its {what} is; name it with --{what}")
     beside = plan_path.parent / reference
-    return beside if beside.is_file() and not Path(reference).is_file() else reference
+    if beside.is_file():
+        return str(beside)
+    if presets.exists(KINDS[what], reference):
+        return str(reference)
+    raise PlanError(f"{plan_path}: its {what} is no longer at {beside}; say where it is with --{what}")
 
 
-def _gpus(topology: Topology, plan: Plan, job: str) -> list[str]:
-    """Return the GPUs that the job's problem was made of: its whole connected group, or its share of several."""
-    placed = next((item for item in plan.jobs if item.name == job), None)
-    if placed is None:
-        raise PlanError(f"the plan has no job {job!r} of the workload")
-    used = set(placed.ranks() if isinstance(placed, TrainingPlan) else placed.gpus())
+def _refuse_changes(plan: Plan, documents: Documents) -> None:
+    for what, content in documents.digests.items():
+        expected = getattr(plan.inputs, what).digest
+        if content != expected:
+            raise DigestMismatchError(what, expected, content)
+
+
+def _problem(documents: Documents, plan: Plan, resolved: ResolvedJob) -> Problem:
+    """Return the problem of one job: on the whole group of GPUs that it was solved on, or on its share."""
+    placed = _placed(plan, resolved.job.name)
+    topology, used = documents.topology, gpus_of(placed)
+    unknown = [gpu for gpu in used if gpu not in set(topology.gpus)]
+    if unknown:
+        raise PlanError(f"the plan uses the GPU {unknown[0]!r}, which topology {topology.name!r} lacks")
     if len(plan.jobs) == 1:
-        return next((group for group in connected_groups(topology) if used & set(group)), list(topology.gpus))
-    return [gpu for gpu in topology.gpus if gpu in used]
+        gpus = next(group for group in connected_groups(topology) if used[0] in set(group))
+    else:
+        gpus = [gpu for gpu in topology.gpus if gpu in set(used)]
+        topology = stated_part(topology, plan, placed)
+    return make_problem(resolved.job, resolved.model, topology, documents.calibration, gpus)
+
+
+def _placed(plan: Plan, name: str) -> TrainingPlan | ServingPlan:
+    placed: JobPlan | None = next((job for job in plan.jobs if job.name == name), None)
+    if placed is None:
+        raise PlanError(f"the plan has no job {name!r} of the workload; it was made from another one")
+    return placed
 
 
 def check_study(study: Study) -> list[str]:
-    """Return every rule that the plan of a study breaks."""
-    return check(study.problems, study.plan)
-
+    """Return every rule that the plan of a study breaks, as sentences."""
+    return [*check(study.problems, study.plan), *clashing_cores(study.plan)]

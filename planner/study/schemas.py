@@ -21,7 +21,8 @@ KINDS: tuple[type[Document], ...] = (
 def schema_files() -> dict[str, str]:
     """Return the text of every schema file by name."""
     return {
-        f"{kind.kind}-{kind.version}.json": json.dumps(json_schema(kind), indent=2, sort_keys=True) + "\n" for kind in KINDS
+        f"{kind.kind}-{kind.version}.json": json.dumps(json_schema(kind), indent=2, sort_keys=True) + "\n"
+        for kind in KINDS
     }
 
 

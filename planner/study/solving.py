@@ -1,17 +1,14 @@
-"""Solve a workload on a topology: problems, plans of all jobs, one `Plan` with its proof."""
+"""Solve a workload on a topology: the problem and plan of every job, one `Plan` with its proof."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from planner import __version__
-from planner.costs import Calibration, load_calibration
 from planner.errors import InfeasibleError, NoPlanError, PlanError, WorkloadError
 from planner.placement import (
-    InputReference,
-    Inputs,
+    Decision,
     LinkLoad,
     Objective,
     Plan,
@@ -27,30 +24,35 @@ from planner.placement import (
 )
 from planner.placement.flows import link_loads, representative_nodes, serving_flows, training_flows
 from planner.placement.provenance import assumed_share
-from planner.schema import digest
-from planner.solve import Budget, JobSolution, Option, share_out, share_units, solve_job, unit_counts
-from planner.topology import Router, Topology, load_topology
-from planner.workload import ResolvedJob, Workload, load_workload
+from planner.solve import PROVEN, Budget, JobSolution, solve_job
+from planner.solve.budget import never
+from planner.study.hosts import clashing_cores
+from planner.study.inputs import Documents, Sources, Study, load_documents
+from planner.study.sharing import ShareSearch, make_share
+from planner.topology import Router, Topology
+from planner.workload import ResolvedJob
+
+GRACE = 10.0
+"""Time to place the jobs on shares that are settled when the budget is over, s."""
+NUM_LINKS = 10
 
 
 @dataclass(frozen=True)
-class Study:
-    """A plan with everything that it was made from."""
+class Solved:
+    """The solutions of all jobs and what was proven of them together.
 
-    topology: Topology
-    workload: Workload
-    calibration: Calibration
+    Attributes
+    ----------
+    weights
+        Share of the objective that each job stands for.
+    """
+
     problems: dict[str, Problem]
-    plan: Plan
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The inputs of a solve as the user named them."""
-
-    topology: str | Path
-    workload: str | Path
-    calibration: str | Path = "default"
+    solutions: dict[str, JobSolution]
+    objective: Objective
+    bound: float
+    weights: dict[str, float]
+    proof: str
 
 
 def solve_files(sources: Sources, budget: Budget | None = None) -> Study:
@@ -61,15 +63,10 @@ def solve_files(sources: Sources, budget: Budget | None = None) -> Study:
     PlannerError
         Any of its kinds: malformed inputs, no feasible plan, no plan in time.
     """
-    topology = load_topology(sources.topology)
-    workload = load_workload(sources.workload)
-    calibration = load_calibration(sources.calibration)
-    return solve(topology, workload, calibration, budget or Budget(), sources)
+    return solve(load_documents(sources), budget or Budget(), sources)
 
 
-def solve(
-    topology: Topology, workload: Workload, calibration: Calibration, budget: Budget, sources: Sources | None = None
-) -> Study:
+def solve(documents: Documents, budget: Budget, sources: Sources | None = None) -> Study:
     """Return the best plan of a workload on a topology, checked by the judge.
 
     Raises
@@ -81,127 +78,141 @@ def solve(
     PlanError
         If the judge finds a broken rule in the plan: a defect of the program.
     """
-    solved = dict(_solve_jobs(topology, workload, calibration, budget))
-    problems = {name: problem for name, (problem, _) in solved.items()}
-    plan = _assemble(topology, workload, calibration, solved, budget, sources)
-    broken = check(problems, plan)
+    jobs, topology = documents.workload.jobs, documents.topology
+    if not topology.gpus:
+        raise WorkloadError(f"topology {topology.name!r} has no GPU to run {jobs[0].job.name!r} on")
+    solved = (
+        _solve_alone(documents, jobs[0], budget) if len(jobs) == 1 else _solve_together(documents, budget)
+    )
+    plan = _plan(documents, solved, budget, sources)
+    broken = [*check(solved.problems, plan), *clashing_cores(plan)]
     if broken:
         raise PlanError("the plan breaks rules: " + "; ".join(broken))
-    return Study(topology, workload, calibration, problems, plan)
+    return Study(topology, documents.workload, documents.calibration, solved.problems, plan)
 
 
-Solved = tuple[Problem, JobSolution]
-
-
-def _solve_jobs(
-    topology: Topology, workload: Workload, calibration: Calibration, budget: Budget
-) -> Iterator[tuple[str, Solved]]:
-    if len(workload.jobs) == 1:
-        resolved = workload.jobs[0]
-        yield resolved.job.name, solve_on_best_group(resolved, topology, calibration, connected_groups(topology), budget)
-        return
-    units = share_units(topology)
-    shares = _shares(topology, workload, calibration, units, budget)
-    start = 0
-    for resolved in workload.jobs:
-        count = shares[resolved.job.name]
-        gpus = [gpu for unit in units[start : start + count] for gpu in unit]
-        start += count
-        problem = make_problem(resolved.job, resolved.model, topology, calibration, gpus)
-        yield resolved.job.name, (problem, solve_job(problem, budget))
-
-
-def solve_on_best_group(
-    resolved: ResolvedJob, topology: Topology, calibration: Calibration, groups: list[list[str]], budget: Budget
-) -> Solved:
-    """Solve a job on each connected group of equal GPUs and return the best: a plan never mixes groups.
-
-    The bound is the least one over the groups, so the proof covers all of them.
-    """
+def _solve_alone(documents: Documents, resolved: ResolvedJob, budget: Budget) -> Solved:
+    """Solve a job on each connected group of equal GPUs and keep the best: a plan never mixes groups."""
+    name, topology = resolved.job.name, documents.topology
+    groups = connected_groups(topology) if topology.gpus else []
     if not groups:
-        raise WorkloadError(f"topology {topology.name!r} has no GPU for job {resolved.job.name!r}")
-    solved: list[Solved] = []
-    failures: list[InfeasibleError | NoPlanError] = []
-    for gpus in groups:
-        problem = make_problem(resolved.job, resolved.model, topology, calibration, gpus)
+        raise WorkloadError(
+            f"topology {topology.name!r} has no GPU for job {name!r}; describe some under 'gpus'"
+        )
+    problems = [
+        make_problem(resolved.job, resolved.model, topology, documents.calibration, gpus) for gpus in groups
+    ]
+    problem, best, bound = _best_of(problems, budget)
+    return Solved(
+        {name: problem},
+        {name: best},
+        Objective(name=best.objective, value=best.value, unit=best.unit),
+        bound,
+        {name: 1.0},
+        f"{best.evaluated:,} strategies with their ways to span the machine priced, {best.visited:,} placed",
+    )
+
+
+def _best_of(problems: list[Problem], budget: Budget) -> tuple[Problem, JobSolution, float]:
+    """Return the best solution of several problems, and the least bound over all of them."""
+    if len(problems) == 1:
+        solution = solve_job(problems[0], budget)
+        return problems[0], solution, solution.bound
+    solved: list[tuple[Problem, JobSolution]] = []
+    refused: list[InfeasibleError] = []
+    bounds: list[float] = []
+    late: NoPlanError | None = None
+    for problem in problems:
         try:
-            solved.append((problem, solve_job(problem, budget, explain=len(groups) == 1)))
-        except (InfeasibleError, NoPlanError) as error:
-            failures.append(error)
+            solution = solve_job(problem, budget, explain=False)
+        except InfeasibleError as error:
+            refused.append(error)
+            continue
+        except NoPlanError as error:
+            late = error
+            bounds.append(error.bound or 0.0)
+            continue
+        solved.append((problem, solution))
+        bounds.append(solution.bound)
     if not solved:
-        raise failures[0]
+        raise late or _joined(refused)
     problem, best = min(solved, key=lambda item: item[1].value)
-    if len(groups) > 1:
-        best = replace(solve_job(problem, budget), bound=min(solution.bound for _, solution in solved))
-    return problem, best
+    if not budget.over:
+        best = solve_job(problem, budget)
+    return problem, best, min(bounds)
 
 
-def _shares(
-    topology: Topology, workload: Workload, calibration: Calibration, units: list[list[str]], budget: Budget
-) -> dict[str, int]:
-    """Return how many units each job gets: solved for several sizes, shared out by CP-SAT."""
-    values: dict[str, dict[int, float]] = {}
-    for resolved in workload.jobs:
-        found = values.setdefault(resolved.job.name, {})
-        for count in unit_counts(len(units), len(workload.jobs)):
-            gpus = [gpu for unit in units[:count] for gpu in unit]
-            problem = make_problem(resolved.job, resolved.model, topology, calibration, gpus)
-            try:
-                found[count] = solve_job(problem, budget, explain=False).value
-            except InfeasibleError as error:
-                last = error
-        if not found:
-            raise last
-    options = {
-        job: [Option(count, value / min(found.values())) for count, value in found.items()] for job, found in values.items()
-    }
-    return share_out(options, len(units), seconds=budget.left, seed=budget.seed)
+def _joined(errors: list[InfeasibleError]) -> InfeasibleError:
+    """Return one error for a job that no group of GPUs can hold, each reason once."""
+    first, others = errors[0], {str(error): error for error in errors[1:]}
+    also = "".join(f"; nor on another group: {text}" for text in others if text != str(first))
+    return InfeasibleError(str(first) + also, remedy="") if also else first
 
 
-def _assemble(
-    topology: Topology,
-    workload: Workload,
-    calibration: Calibration,
-    solved: dict[str, Solved],
-    budget: Budget,
-    sources: Sources | None,
-) -> Plan:
-    solutions = [solution for _, solution in solved.values()]
-    first = solutions[0]
+def _solve_together(documents: Documents, budget: Budget) -> Solved:
+    """Share the machine out among several jobs and solve each on its share."""
+    shares = ShareSearch(documents, budget).run()
+    last = replace(budget, seconds=max(budget.seconds, budget.elapsed + GRACE), stopped=never)
+    problems, solutions = {}, {}
+    for resolved in documents.workload.jobs:
+        name = resolved.job.name
+        problems[name] = make_share(documents, resolved, shares.gpus[name])
+        solutions[name] = _named(name, solve_job(problems[name], last))
+    slowdown = {name: solution.value / shares.alone[name] for name, solution in solutions.items()}
+    value = sum(slowdown.values()) / len(slowdown)
+    return Solved(
+        problems,
+        solutions,
+        Objective(name="mean_slowdown", value=value, unit="1"),
+        shares.bound,
+        {name: factor / sum(slowdown.values()) for name, factor in slowdown.items()},
+        "slowdown: objective of a job over what it would reach alone; shares: consecutive nodes of one kind, "
+        "or GPUs of a single node",
+    )
+
+
+def _named(name: str, solution: JobSolution) -> JobSolution:
+    """Return a solution whose decisions say whose they are."""
+    decisions = [
+        Decision.model_validate(item.model_copy(update={"decision": f"{name}: {item.decision}"}))
+        for item in solution.decisions
+    ]
+    return replace(solution, decisions=decisions)
+
+
+def _plan(documents: Documents, solved: Solved, budget: Budget, sources: Sources | None) -> Plan:
+    solutions, value = solved.solutions, solved.objective.value
+    bound = min(solved.bound, value)
+    gap = (value - bound) / value if value > 0 else 0.0
     single = len(solutions) == 1
-    value = first.value if single else sum(s.value for s in solutions)
-    bound = first.bound if single else sum(s.bound for s in solutions)
-    gap = max(0.0, (value - bound) / value)
-    proven = all(solution.proven for solution in solutions)
-    weights = [(assumed_share(problem, s.plan), s.value) for problem, s in solved.values()]
     return Plan(
         schema_="plan/1",
-        name=f"{workload.name}-on-{topology.name}",
-        inputs=_inputs(topology, workload, calibration, sources),
+        name=documents.plan_name,
+        inputs=documents.references(sources),
         solver=Solver(
-            planner=__version__, engine=_engine(), seed=budget.seed, time_limit=budget.seconds, seconds=budget.elapsed,
-            candidates=sum(s.evaluated for s in solutions), visited=sum(s.visited for s in solutions),
+            planner=__version__,
+            engine=_engine(),
+            seed=budget.seed,
+            time_limit=budget.seconds,
+            seconds=budget.elapsed,
+            candidates=sum(solution.evaluated for solution in solutions.values()),
+            visited=sum(solution.visited for solution in solutions.values()),
         ),
-        status="optimal" if proven else "feasible",
-        proof=_proof(proven, single, first),
-        objective=Objective(name=first.objective if single else "sum", value=value, unit=first.unit),
-        bound=min(bound, value), gap=gap,
-        jobs=[solution.plan for solution in solutions],
-        links=busiest_links(topology, {name: (problem, s.plan) for name, (problem, s) in solved.items()}),
-        baselines=first.baselines if single else [],
-        why=[decision for solution in solutions for decision in solution.decisions],
-        assumed_share=sum(share * v for share, v in weights) / sum(v for _, v in weights),
-    )  # fmt: skip
-
-
-def _inputs(topology: Topology, workload: Workload, calibration: Calibration, sources: Sources | None) -> Inputs:
-    def reference(name: str, content: str, path: str | Path | None) -> InputReference:
-        return InputReference(name=name, digest=content, path=None if path is None else str(path))
-
-    return Inputs(
-        topology=reference(topology.name, topology.digest, sources.topology if sources else None),
-        workload=reference(workload.name, workload.digest, sources.workload if sources else None),
-        calibration=reference(calibration.name, digest(calibration), sources.calibration if sources else None),
+        status="optimal" if gap <= PROVEN else "feasible",
+        proof=_proof(solved.proof, proven=gap <= PROVEN),
+        objective=solved.objective,
+        bound=bound,
+        gap=gap,
+        jobs=[solution.plan for solution in solutions.values()],
+        links=busiest_links(
+            documents.topology, {name: (solved.problems[name], s.plan) for name, s in solutions.items()}
+        ),
+        baselines=[baseline for solution in solutions.values() if single for baseline in solution.baselines],
+        why=[decision for solution in solutions.values() for decision in solution.decisions],
+        assumed_share=sum(
+            solved.weights[name] * assumed_share(solved.problems[name], solution.plan)
+            for name, solution in solutions.items()
+        ),
     )
 
 
@@ -211,25 +222,39 @@ def _engine() -> str:
     return f"CP-SAT (ortools {version('ortools')})"
 
 
-def _proof(proven: bool, single: bool, solution: JobSolution) -> str:
-    what = "every strategy of the search space and every placement of its ranks" if single else "each job on its share"
-    if not proven:
-        return f"{what}: nothing is better than the bound; the gap is open because the time ended or a layout is unresolved"
-    if single:
-        return f"{what} is no better: {solution.evaluated:,} priced, {solution.visited:,} placed, the rest excluded by bound"
-    return f"{what} is optimal; shares are whole nodes (or GPUs), tried in powers of two"
+def _proof(how: str, *, proven: bool) -> str:
+    if proven:
+        return f"No plan of the search space is better. {how[0].upper()}{how[1:]}."
+    return (
+        "No plan of the search space is below the bound; the gap stays open because the time ended or a "
+        f"layout could be neither built nor excluded. {how[0].upper()}{how[1:]}."
+    )
 
 
-def busiest_links(topology: Topology, placed: dict[str, tuple[Problem, TrainingPlan | ServingPlan]]) -> list[LinkLoad]:
-    """Return the ten busiest links under the plans' traffic, by mean utilisation.
+def busiest_links(
+    topology: Topology, placed: Mapping[str, tuple[Problem, TrainingPlan | ServingPlan]]
+) -> list[LinkLoad]:
+    """Return the ten busiest links under the traffic of all jobs, by mean utilisation.
 
     Training traffic is symmetric over nodes; two representative nodes stand for all.
     """
-    router, loads = Router(topology), []
+    router = Router(topology)
+    total: dict[tuple[str, str], LinkLoad] = {}
     for problem, plan in placed.values():
-        if isinstance(problem, TrainingProblem) and isinstance(plan, TrainingPlan):
-            nodes = representative_nodes(plan.strategy, plan.ranks())
-            loads += link_loads(training_flows(problem, plan, nodes), router, plan.prediction.step_time)
-        elif isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
-            loads += link_loads(serving_flows(problem, plan), router, 1.0)
-    return sorted(loads, key=lambda item: -item.utilisation)[:10]
+        for link in _loads(problem, plan, router):
+            old = total.get((link.source, link.target))
+            load = link.load + (old.load if old else 0.0)
+            update = {"load": load, "utilisation": load / link.rate}
+            total[link.source, link.target] = link.model_copy(update=update)
+    ordered = sorted(total.values(), key=lambda link: (-link.utilisation, link.source, link.target))
+    return ordered[:NUM_LINKS]
+
+
+def _loads(problem: Problem, plan: TrainingPlan | ServingPlan, router: Router) -> list[LinkLoad]:
+    every = 10**9
+    if isinstance(problem, TrainingProblem) and isinstance(plan, TrainingPlan):
+        nodes = representative_nodes(plan.strategy, plan.ranks())
+        return link_loads(training_flows(problem, plan, nodes), router, plan.prediction.step_time, every)
+    if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
+        return link_loads(serving_flows(problem, plan), router, 1.0, every)
+    raise TypeError(f"a {type(problem).__name__} has no {plan.kind} plan")

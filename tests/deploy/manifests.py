@@ -11,7 +11,7 @@ import yaml
 from kubernetes_validate import utils
 
 from planner.deploy import Target, kubernetes_bundle
-from tests.deploy.plans import Case
+from tests.deploy.plans import Case, all_cases
 
 Json = dict[str, Any]
 CUSTOM = ("LeaderWorkerSet", "JobSet")
@@ -36,13 +36,19 @@ def documents(files: Mapping[str, str]) -> list[Json]:
         document
         for name, text in files.items()
         if name.endswith(".yaml") and name != "kustomization.yaml"
-        for document in yaml.safe_load_all(text)
+        for document in yaml.load_all(text, yaml.CSafeLoader)
     ]
 
 
 def bundle(case: Case, target: Target | None = None) -> list[Json]:
     """Return the objects that a case becomes."""
     return documents(kubernetes_bundle(case.plan, case.topology, case.workload, target))
+
+
+@functools.cache
+def known(name: str) -> list[Json]:
+    """Return the objects that a case of `all_cases` becomes under the defaults; not to be changed."""
+    return bundle(all_cases()[name])
 
 
 def of_kind(objects: list[Json], kind: str) -> list[Json]:

@@ -190,24 +190,20 @@ def test_each_class_gets_what_all_classes_before_it_leave() -> None:
 
 
 def test_utilisation_adds_up_the_classes() -> None:
-    """Steps on every link are those of all classes together, whichever class changed."""
-    case = Case(
-        links(10.0, 10.0),
-        {},
-        (
-            Transfer(0.0, 12.0, (0,), cap=4.0),
-            Transfer(0.0, 18.0, (0, 1), cap=3.0, priority=1),
-            Transfer(1.0, 4.0, (1,), cap=2.0),
-        ),
-    )
-    utilisation = run(case)[0].utilisation()
+    """Also while transfers are under way, the steps on every link are those of all classes together."""
+    env = simpy.Environment()
+    network = Network(env, links(10.0, 10.0), compiled=False)
+    network.send((0,), 12.0, cap=4.0)
+    network.send((0, 1), 90.0, cap=3.0, priority=1)
+    env.run(until=1.0)
+    network.send((1,), 40.0, cap=2.0)
+    env.run(until=5.0)
+    utilisation = network.utilisation()
     steps = [
         (times.tolist(), loads.tolist()) for times, loads in (utilisation.steps(0), utilisation.steps(1))
     ]
-    assert steps == [
-        ([0.0, 3.0, 6.0], [7.0, 3.0, 0.0]),
-        ([0.0, 1.0, 3.0, 6.0], [3.0, 5.0, 3.0, 0.0]),
-    ]
+    assert steps == [([0.0, 3.0], [7.0, 3.0]), ([0.0, 1.0], [3.0, 5.0])]
+    assert utilisation.carried == pytest.approx([12.0 + 15.0, 15.0 + 8.0])
 
 
 def test_both_directions_share_a_duplex_group() -> None:

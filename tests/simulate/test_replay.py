@@ -23,7 +23,7 @@ def document() -> dict[str, Any]:
         "flows": [
             {"id": 0, "start_s": 1.0, "delay_s": 0.0, "size_B": 10, "path": [0], "deps": []},
             {"id": 1, "start_s": 0.0, "delay_s": 0.5, "size_B": 20, "path": [1], "deps": [0]},
-            {"id": 2, "start_s": 9.0, "delay_s": 0.0, "size_B": 10, "path": [0], "deps": [0, 1]},
+            {"id": 2, "start_s": 9.0, "delay_s": 0.25, "size_B": 10, "path": [0], "deps": [0, 1]},
         ],
     }
 
@@ -45,7 +45,9 @@ def test_a_flow_waits_for_its_start_its_dependencies_its_delay_and_its_latency(t
     """Release is the later of start and dependencies; delay and latency come before the bytes."""
     path = tmp_path / "flows.json"
     path.write_text(json.dumps(document()))
-    assert replay(load_trace(path)).finish == pytest.approx([3.0, 3.0 + 0.5 + 1.0 + 2.0, 9.0 + 1.0 + 1.0])
+    assert replay(load_trace(path)).finish == pytest.approx(
+        [3.0, 3.0 + 0.5 + 1.0 + 2.0, 9.0 + 0.25 + 1.0 + 1.0]
+    )
 
 
 def test_a_compressed_trace_is_the_same_trace(tmp_path: Path) -> None:

@@ -36,8 +36,10 @@
       chip.setAttribute("aria-label", text ? text.textContent : "");
       chip.setAttribute("tabindex", index ? "-1" : "0");
       chip.addEventListener("focus", () => {
-        const box = chip.getBoundingClientRect();
-        show(chip.getAttribute("aria-label"), box.left, box.bottom - 12);
+        setTimeout(() => { // after the scrolling that the focus may cause, which hides the tooltip
+          const box = chip.getBoundingClientRect();
+          if (document.activeElement === chip) show(chip.getAttribute("aria-label"), box.left, box.bottom - 12);
+        }, 60);
       });
       chip.addEventListener("blur", hide);
     });

@@ -1,0 +1,60 @@
+"""Interrupts during a solve: the first ends the search and keeps its plan, the second ends the program."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+NOTE = b"planner: stopping; the best plan so far will be kept (interrupt again to end at once)\n"
+
+
+@dataclass
+class Interrupts:
+    """What was asked for since the start.
+
+    Attributes
+    ----------
+    searching
+        Whether an interrupt only has to be noted, because the search looks for it by itself.
+    asked
+        Whether the search was told to stop.
+    """
+
+    searching: bool = True
+    asked: bool = False
+
+    def stopped(self) -> bool:
+        """Whether the search was told to stop."""
+        return self.asked
+
+    def receive(self, number: int, frame: object) -> None:
+        """Handle a signal.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If this is the second one, or the search is over.
+        """
+        if self.asked or not self.searching:
+            raise KeyboardInterrupt
+        self.asked = True
+        os.write(2, NOTE)  # a handler must not use buffered streams
+
+
+@contextmanager
+def interrupts() -> Iterator[Interrupts]:
+    """Yield the state that SIGINT and SIGTERM change while the block runs."""
+    state = Interrupts()
+    if threading.current_thread() is not threading.main_thread():
+        yield state  # only the main thread may handle signals
+        return
+    old = {number: signal.signal(number, state.receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield state
+    finally:
+        for number, previous in old.items():
+            signal.signal(number, previous)

@@ -1,0 +1,84 @@
+"""``planner simulate`` and ``planner replay``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from planner.cli.group import common_options, examples, moved_inputs, verbosity, wants_json
+from planner.cli.output import print_json, print_summary, print_table, progress, stdout_console
+from planner.cli.places import check_file
+from planner.report import Table, chrome_trace, plan_summary
+from planner.schema import dump_yaml, plain, write_text_atomic
+from planner.study import load_study
+
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command(
+    "simulate", epilog=examples("planner simulate out/plan.yaml --requests 20000 --trace trace.json")
+)
+@click.argument("plan", type=EXISTING)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of all random streams."
+)
+@click.option(
+    "--requests",
+    default=10000,
+    show_default=True,
+    type=click.IntRange(min=100),
+    help="Requests to simulate (serving).",
+)
+@click.option("-o", "--output", type=FILE, help="Where to write the result (YAML).")
+@click.option("--trace", type=FILE, help="Where to write a trace for Perfetto (JSON).")
+@click.option("--force", is_flag=True, help="Accept inputs that changed since the plan; replace files.")
+@moved_inputs
+@common_options
+@click.pass_context
+def simulate_command(
+    ctx: click.Context,
+    plan: Path,
+    seed: int,
+    requests: int,
+    output: Path | None,
+    trace: Path | None,
+    force: bool,
+    topology: str | None,
+    workload: str | None,
+    calibration: str | None,
+) -> None:
+    """Simulate PLAN: step time or latency percentiles, link saturation, a trace."""
+    from planner.simulate import simulate_plan
+
+    check_file(output, force=force)
+    check_file(trace, force=force)
+    study = load_study(plan, topology=topology, workload=workload, calibration=calibration, force=force)
+    with progress("simulating", verbosity(ctx)):
+        result = simulate_plan(study.problems, study.plan, seed=seed, requests=requests)
+    if output is not None:
+        write_text_atomic(output, dump_yaml(result))
+    if trace is not None:
+        write_text_atomic(trace, json.dumps(chrome_trace(result)))
+    if wants_json(ctx):
+        print_json(plain(result))
+        return
+    print_summary(plan_summary(study.plan, result))
+
+
+@click.command("replay", epilog=examples("planner replay trace.json.gz --json"))
+@click.argument("flows", type=EXISTING)
+@common_options
+@click.pass_context
+def replay_command(ctx: click.Context, flows: Path) -> None:
+    """Replay the flow trace FLOWS (JSON, or gzip of it) and print when each flow ends."""
+    from planner.simulate import load_trace, replay
+
+    finish = [float(value) for value in replay(load_trace(flows)).finish]
+    if wants_json(ctx):
+        print_json({"flows": len(finish), "finish_s": finish})
+        return
+    rows = tuple((str(number), f"{value:.9g}") for number, value in enumerate(finish))
+    print_table(stdout_console(), Table("", ("flow", "finish, s"), rows))

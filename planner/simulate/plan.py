@@ -1,0 +1,100 @@
+"""Simulate a whole plan: every job by itself, the links of all together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from planner.errors import SimulationError
+from planner.placement import JobPlan, Plan, Problem, ServingPlan, ServingProblem, TrainingPlan, TrainingProblem
+from planner.schema import digest
+from planner.simulate.link_use import busiest
+from planner.simulate.outcome import JobOutcome
+from planner.simulate.result import LinkUse, SimulationResult
+from planner.simulate.serving import simulate_serving
+from planner.simulate.training import simulate_training
+from planner.topology import Router
+
+
+def simulate_plan(
+    problems: Mapping[str, Problem],
+    plan: Plan,
+    *,
+    seed: int = 0,
+    requests: int = 4000,
+    traces: Mapping[str, Path] | None = None,
+) -> SimulationResult:
+    """Simulate every job of a plan.
+
+    Parameters
+    ----------
+    problems
+        The problem of each job by name.
+    seed
+        Of all random streams; training has none.
+    requests
+        Requests that arrive per serving job.
+    traces
+        Files of recorded traffic by job, where they are not what the job itself names.
+
+    Raises
+    ------
+    SimulationError
+        If a job has no problem of its kind, or a serving plan cannot keep up with its offered rate.
+
+    Notes
+    -----
+    Jobs have GPUs of their own; links that they share are simulated for each job by itself, and their loads are added
+    up.
+    """
+    routers: dict[int, Router] = {}
+    outcomes = []
+    for job in plan.jobs:
+        if job.name not in problems:
+            known = ", ".join(problems) or "none"
+            raise SimulationError(f"no problem for the job {job.name!r} of the plan; there are: {known}")
+        problem = problems[job.name]
+        router = routers.setdefault(id(problem.topology), Router(problem.topology))
+        trace = (traces or {}).get(job.name)
+        outcomes.append(_simulate_job(problem, job, seed, requests, trace, router))
+    return SimulationResult(
+        plan=plan.name,
+        plan_digest=digest(plan),
+        seed=seed,
+        horizon=max(outcome.horizon for outcome in outcomes),
+        jobs=[outcome.job for outcome in outcomes],
+        links=busiest(merged([outcome.links for outcome in outcomes])),
+    )
+
+
+def _simulate_job(
+    problem: Problem, job: JobPlan, seed: int, requests: int, trace: Path | None, router: Router
+) -> JobOutcome:
+    if isinstance(problem, TrainingProblem) and isinstance(job, TrainingPlan):
+        return simulate_training(problem, job, router)
+    if isinstance(problem, ServingProblem) and isinstance(job, ServingPlan):
+        return simulate_serving(problem, job, seed=seed, requests=requests, trace=trace, router=router)
+    raise SimulationError(f"the plan of job {job.name!r} is a {job.kind} plan, its problem is of another kind")
+
+
+def merged(uses: Sequence[Sequence[LinkUse]]) -> list[LinkUse]:
+    """Return one record per link; a link under several jobs adds up their loads and keeps the busiest one's series."""
+    found: dict[tuple[str, str], LinkUse] = {}
+    for links in uses:
+        for link in links:
+            key = link.source, link.target
+            found[key] = _sum(found[key], link) if key in found else link
+    return list(found.values())
+
+
+def _sum(left: LinkUse, right: LinkUse) -> LinkUse:
+    busier = left if left.mean >= right.mean else right
+    return busier.model_copy(
+        update={
+            "carried": left.carried + right.carried,
+            "mean": min(left.mean + right.mean, 1.0),
+            "peak": min(left.peak + right.peak, 1.0),
+            "saturated": max(left.saturated, right.saturated),
+            "waiting": left.waiting + right.waiting,
+        }
+    )

@@ -1,0 +1,130 @@
+import pytest
+
+from planner.deploy import DeployError
+from planner.deploy.arguments import (
+    layer_partition,
+    megatron_arguments,
+    memory_share,
+    model_path,
+    vllm_arguments,
+)
+from planner.deploy.target import Program
+from planner.placement.plan import Replica, StageMemory, Strategy
+from planner.workload import LatentAttention
+from tests.deploy.plans import (
+    GB,
+    experts,
+    serving_job,
+    serving_plan,
+    training_job,
+    training_plan,
+    transformer,
+)
+
+
+def layout(layers: list[int], virtual: int = 1) -> list[str]:
+    strategy = Strategy(pp=len(layers), virtual=virtual)
+    job = training_plan(strategy, [f"node-0/gpu[0-{len(layers) - 1}]"], layers=layers)
+    return [word for word in megatron_arguments(job, None, None) if "layout" in word or "virtual" in word]
+
+
+@pytest.mark.parametrize(
+    ("layers", "virtual", "words"),
+    [
+        ([80], 1, []),
+        ([40, 40], 1, []),
+        ([40, 40], 4, ["--num-layers-per-virtual-pipeline-stage=10"]),
+        ([38, 42], 1, ["--pipeline-model-parallel-layout=Et*38|t*42L"]),
+        ([3, 4], 2, ["--pipeline-model-parallel-layout=Et*2|t*2|t*1|t*2L"]),
+    ],
+)
+def test_layers_of_stages_become_a_layout(layers: list[int], virtual: int, words: list[str]) -> None:
+    """Even stages need no layout; uneven ones list every (virtual) stage, embedding first and loss last."""
+    assert layout(layers, virtual) == words
+
+
+def test_layout_keeps_every_layer() -> None:
+    """However uneven the stages, the layout holds as many layers as the plan."""
+    for layers in ([1, 2, 4], [7, 7, 6], [5, 9]):
+        for virtual in (1, 2, 3):
+            (word,) = layout(layers, virtual)
+            stages = word.partition("=")[2].split("|")
+            assert len(stages) == len(layers) * virtual
+            assert sum(int(stage.partition("t*")[2].rstrip("L") or 0) for stage in stages) == sum(layers)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        (Strategy(recompute="full"), {"--recompute-granularity=full", "--recompute-method=uniform"}),
+        (Strategy(recompute="selective"), {"--recompute-granularity=selective"}),
+        (Strategy(sharding="optimizer"), {"--use-distributed-optimizer"}),
+        (
+            Strategy(sharding="gradients"),
+            {"--use-megatron-fsdp", "--data-parallel-sharding-strategy=optim_grads"},
+        ),
+        (Strategy(sharding="parameters"), {"--data-parallel-sharding-strategy=optim_grads_params"}),
+        (Strategy(cp=2), {"--context-parallel-size=2"}),
+        (Strategy(tp=2, ep=4), {"--expert-model-parallel-size=4", "--expert-tensor-parallel-size=1"}),
+    ],
+)
+def test_each_switch_of_a_strategy_has_its_arguments(strategy: Strategy, words: set[str]) -> None:
+    """Every decision of a training plan reaches the trainer."""
+    job = training_plan(strategy, ["node-0/gpu0"])
+    assert words <= set(megatron_arguments(job, training_job(), transformer()))
+
+
+def test_model_dimensions_reach_the_trainer() -> None:
+    """Grouped heads, experts and latent attention are stated as Megatron-LM names them."""
+    job = training_plan(Strategy(), ["node-0/gpu0"])
+    dense = megatron_arguments(job, training_job(), transformer())
+    assert {"--group-query-attention", "--num-query-groups=8", "--swiglu", "--hidden-size=8192"} <= set(dense)
+    sparse = megatron_arguments(job, training_job(), experts())
+    assert {"--num-experts=64", "--moe-router-topk=4", "--moe-layer-freq=([0]*3+[1]*77)"} <= set(sparse)
+    latent = transformer().model_copy(
+        update={"latent": LatentAttention(q_rank=1536, kv_rank=512, nope_dim=128, rope_dim=64, value_dim=128)}
+    )
+    words = set(megatron_arguments(job, training_job(), latent))
+    assert {"--multi-latent-attention", "--kv-lora-rank=512", "--qk-pos-emb-head-dim=64"} <= words
+    assert "--group-query-attention" not in words
+
+
+def test_data_types_that_no_trainer_has_are_refused() -> None:
+    """Training in int8 is not an argument of Megatron-LM."""
+    job = training_job().model_copy(update={"precision": "int8"})
+    with pytest.raises(DeployError, match="does not train in int8"):
+        megatron_arguments(training_plan(Strategy(), ["node-0/gpu0"]), job, None)
+
+
+def test_server_gets_the_data_types() -> None:
+    """Weights and cache types become arguments of vLLM; graphs can be turned off."""
+    plan = serving_plan([Replica(name="r", node="n", devices=["n/gpu[0-3]"])])
+    job = serving_job().model_copy(update={"precision": "fp8", "kv_precision": "fp8", "cuda_graphs": False})
+    words = vllm_arguments(plan, job, "/models/toy", "8000")
+    assert {"--quantization=fp8", "--kv-cache-dtype=fp8", "--enforce-eager"} <= set(words)
+
+
+@pytest.mark.parametrize(("used", "share"), [(10 * GB, 0.90), (73.3 * GB, 0.92), (79 * GB, 0.95)])
+def test_memory_share_covers_the_plan(used: float, share: float) -> None:
+    """The server may use what the plan needs, at least the usual share, and never all."""
+    plan = serving_plan([]).model_copy(
+        update={"memory": [StageMemory(stage=0, parts={"weights": used}, capacity=80 * GB)]}
+    )
+    assert memory_share(plan) == pytest.approx(share)
+
+
+def test_uneven_stages_of_a_server_are_stated() -> None:
+    """vLLM divides layers evenly unless told."""
+    assert layer_partition(serving_plan([], pp=2)) == {}
+    assert layer_partition(serving_plan([], pp=2, layers=[41, 39])) == {"VLLM_PP_LAYER_PARTITION": "41,39"}
+
+
+@pytest.mark.parametrize(
+    ("model", "path"), [("llama3-70b", "/models/llama3-70b"), ("meta/llama-3.1", "/models/meta--llama-3.1")]
+)
+def test_weights_lie_under_the_name_of_the_model(model: str, path: str) -> None:
+    """A model's folder is named like the model, in one path component; the target can state another place."""
+    assert model_path(model, Program()) == path
+    assert model_path(model, Program(model="/elsewhere")) == "/elsewhere"
+    assert model_path("a/../../etc", Program()).startswith("/models/a--")
+    assert "/.." not in model_path("a/../../etc", Program())

@@ -1,0 +1,207 @@
+"""Walk every plan of a small problem with the judge alone; nothing of the solver is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+
+from planner.costs import stage_costs
+from planner.costs.pipeline import in_flight, split_kinds, stage_memory, step_time
+from planner.costs.training import RECOMPUTE, SHARDING
+from planner.placement import (
+    CpuPlacement,
+    Replica,
+    ServingProblem,
+    Strategy,
+    TrainingProblem,
+    Transfer,
+    as_candidates,
+    broken_rules,
+    host_options,
+    judge_serving,
+    limits_broken,
+    training_spans,
+    transfer_sizes,
+)
+from planner.placement.serving import free_cores, serving_rules
+
+Key = tuple[Any, ...]
+
+
+def legal_strategies(problem: TrainingProblem) -> Iterator[Strategy]:
+    """Yield every legal strategy of the job's degree lists that the GPUs can hold."""
+    degrees = problem.job.degrees
+    names = ("tp", "pp", "dp", "cp", "ep", "virtual", "micro_batch", "recompute", "sharding")
+    lists: list[Any] = [getattr(degrees, name) or [1] for name in names]
+    for *values, parallel in product(*lists, (False, True)):
+        strategy = Strategy(**dict(zip(names, values, strict=True)), sequence_parallel=parallel)
+        recompute, sharding = strategy.recompute, strategy.sharding
+        fits = strategy.num_ranks <= problem.num_gpus and recompute in RECOMPUTE and sharding in SHARDING
+        if fits and not broken_rules(problem, as_candidates(strategy)).any():
+            yield strategy
+
+
+def compositions(total: int, parts: int, least: int) -> Iterator[list[int]]:
+    """Yield every way to split ``total`` in ``parts`` of at least ``least``, in order."""
+    if parts == 1:
+        if total >= least:
+            yield [total]
+        return
+    for first in range(least, total - least * (parts - 1) + 1):
+        for rest in compositions(total - first, parts - 1, least):
+            yield [first, *rest]
+
+
+def best_training(problem: TrainingProblem) -> float:
+    """Return the least step time over all strategies, layer splits and rank orders, infinite without any."""
+    signature = problem.hierarchy.signature()
+    spans_of: dict[tuple[int, ...], list[Any]] = {}
+    best = float("inf")
+    for strategy in legal_strategies(problem):
+        shape = (strategy.tp, strategy.pp, strategy.dp, strategy.cp, strategy.ep, min(strategy.virtual, 2))
+        if shape not in spans_of:
+            spans_of[shape] = distinct_spans(problem, strategy, signature)
+        for spans in spans_of[shape]:
+            costs = stage_costs(
+                problem.shape,
+                as_candidates(strategy),
+                spans,
+                problem.rates,
+                problem.fabric,
+                problem.calibration,
+            )
+            flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[0]))
+            for layers in compositions(problem.model.layers, strategy.pp, strategy.virtual):
+                dense, moe = split_kinds(np.asarray(layers), problem.model.dense_layers)
+                if (
+                    np.asarray(sum(stage_memory(costs, 0, dense, moe, flight).values())) <= problem.capacity
+                ).all():
+                    best = min(best, step_time(costs, 0, strategy.virtual, dense, moe))
+    return best
+
+
+def distinct_spans(
+    problem: TrainingProblem, strategy: Strategy, signature: np.ndarray[Any, Any]
+) -> list[Any]:
+    """Return the spans of every rank order, each distinct one once."""
+    found: dict[bytes, Any] = {}
+    seen: set[bytes] = set()
+    for order in permutations(range(problem.hierarchy.num_gpus), strategy.num_ranks):
+        domains = signature[list(order)].tobytes()
+        if domains in seen:
+            continue
+        seen.add(domains)
+        spans = training_spans(strategy, np.asarray(order), problem.hierarchy)
+        key = b"".join(np.asarray(getattr(spans, name)).tobytes() for name in spans.__dataclass_fields__)
+        found[key] = spans
+    return list(found.values())
+
+
+def best_serving(problem: ServingProblem) -> float:
+    """Return the least objective over all strategies, GPU choices and CPU placements on a single node."""
+    node = problem.topology.nodes[0]
+    best = float("inf")
+    d = problem.job.degrees
+    for tp, pp, dp in product(d.tp or [1], d.pp or [1], d.replicas or [1]):
+        strategy = Strategy(tp=tp, pp=pp, dp=dp)
+        if tp * pp * dp > problem.num_gpus or list(serving_rules(problem, strategy)):
+            continue
+        for order in _orders(problem, tp * pp, dp):
+            groups = [order[i * tp * pp : (i + 1) * tp * pp] for i in range(dp)]
+            replicas = [
+                Replica(name=f"r{i}", node=node.name, devices=group) for i, group in enumerate(groups)
+            ]
+            host = _best_host(problem, replicas)
+            if host is None:
+                continue
+            outcome = judge_serving(problem, strategy, host)
+            if not limits_broken(problem, outcome):
+                value = float(tp * pp * dp) if problem.job.objective == "gpus" else outcome.latency_p99
+                best = min(best, value)
+    return best
+
+
+def _orders(problem: ServingProblem, size: int, copies: int) -> Iterator[list[str]]:
+    """Yield GPU orders, one for each distinct pattern of domains and NUMA homes."""
+    home = {
+        f"{node.name}/{gpu.name}": gpu.numa for node in problem.topology.nodes for gpu in node.machine.gpus
+    }
+    signature = problem.hierarchy.signature()
+    seen: set[Key] = set()
+    for order in permutations(range(problem.hierarchy.num_gpus), size * copies):
+        names = [problem.hierarchy.gpus[index] for index in order]
+        key = tuple(
+            (signature[index].tobytes(), home[name]) for index, name in zip(order, names, strict=True)
+        )
+        if key not in seen:
+            seen.add(key)
+            yield names
+
+
+def _best_host(problem: ServingProblem, replicas: list[Replica]) -> list[Replica] | None:
+    """Return the replicas with the CPU placement whose slowest replica is fastest."""
+    machine = problem.topology.nodes[0].machine
+    stages = [*problem.job.before, *problem.job.after]
+    free = {domain.name: free_cores(problem, machine, domain.name) for domain in machine.numa}
+    options = [(name, cores) for name in free for cores in range(1, free[name] + 1)]
+    best: tuple[float, list[Replica]] | None = None
+    slots = len(stages) * len(replicas)
+    for choice in product(options, repeat=slots):
+        if any(sum(c for n, c in choice if n == name) > room for name, room in free.items()):
+            continue
+        placed = [
+            _hosted(problem, replica, choice[i * len(stages) : (i + 1) * len(stages)])
+            for i, replica in enumerate(replicas)
+        ]
+        outcome = judge_serving(
+            problem, Strategy(tp=1, pp=1, dp=len(replicas)), [_alone(item) for item in placed]
+        )
+        worst = max(outcome.host.values())
+        if worst < float("inf") and (best is None or worst < best[0]):
+            best = worst, placed
+    return None if best is None else best[1]
+
+
+def _alone(replica: Replica) -> Replica:
+    return replica.model_copy(update={"devices": replica.gpus()[:1]})
+
+
+def _hosted(problem: ServingProblem, replica: Replica, choice: tuple[tuple[str, int], ...]) -> Replica:
+    machine = problem.topology.nodes[0].machine
+    names = [stage.name for stage in (*problem.job.before, *problem.job.after)]
+    stages = [
+        CpuPlacement(stage=name, numa=numa, cores=cores, core_list="", utilisation=0.0, latency=0.0)
+        for name, (numa, cores) in zip(names, choice, strict=True)
+    ]
+    before = len(problem.job.before)
+    gpu = replica.gpus()[0].split("/")[1]
+    sizes = transfer_sizes(problem)
+    transfers = []
+    for into, stage in (
+        (True, stages[before - 1] if before else None),
+        (False, stages[before] if len(stages) > before else None),
+    ):
+        places = [stage.numa] if stage else [domain.name for domain in machine.numa]
+        ways = [
+            (option.seconds, option.mode, numa)
+            for numa in places
+            for option in host_options(
+                problem, machine, numa, gpu, sizes[0 if into else 1], "in" if into else "out"
+            )
+        ]
+        seconds, mode, numa = min(ways)
+        ends = (numa, gpu) if into else (gpu, numa)
+        transfers.append(
+            Transfer(
+                name="t",
+                source=ends[0],
+                target=ends[1],
+                size=sizes[0 if into else 1],
+                mode=mode,
+                seconds=seconds,
+            )
+        )
+    return replica.model_copy(update={"stages": stages, "transfers": transfers})
