@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from planner.cli.group import common_options, examples, moved_inputs, wants_json
+from planner.cli.group import common_options, examples, moved_inputs, verbosity, wants_json
 from planner.cli.output import print_json, print_summary
 from planner.errors import DocumentError, PlanError, PlannerError
 from planner.placement import Plan
@@ -91,4 +91,4 @@ def explain_command(
             {"title": summary.title, "sentence": summary.sentence, "tables": tables, "notes": summary.notes}
         )
         return
-    print_summary(summary)
+    print_summary(summary, verbosity(ctx))

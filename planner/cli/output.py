@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PIPED_WIDTH = 110
 """Columns where standard output is no terminal."""
+MOST_ROWS = 12
 
 
 def stdout_console() -> Console:
@@ -31,8 +32,8 @@ def stdout_console() -> Console:
     return Console(highlight=False, soft_wrap=True, width=None if known else PIPED_WIDTH)
 
 
-def print_summary(summary: Summary) -> None:
-    """Print tables and sentences."""
+def print_summary(summary: Summary, verbosity: int = 0) -> None:
+    """Print tables and sentences; long tables are cut unless more was asked for."""
     from rich.text import Text
 
     console = stdout_console()
@@ -40,11 +41,19 @@ def print_summary(summary: Summary) -> None:
     print_sentence(console, summary.sentence)
     for table in summary.tables:
         console.print()
-        print_table(console, table)
+        print_table(console, table if verbosity else _cut(table))
     if summary.notes:
         console.print()
     for note in summary.notes:
         print_sentence(console, note, style="dim")
+
+
+def _cut(table: Table) -> Table:
+    more = len(table.rows) - MOST_ROWS
+    if more <= 0:
+        return table
+    notes = (f"{more} more rows; -v shows all.", *table.notes)
+    return Table(table.title, table.columns, table.rows[:MOST_ROWS], notes)
 
 
 def print_table(console: Console, table: Table) -> None:

@@ -65,7 +65,7 @@ def simulate_command(
     if wants_json(ctx):
         print_json(plain(result))
         return
-    print_summary(plan_summary(study.plan, result))
+    print_summary(plan_summary(study.plan, result), verbosity(ctx))
 
 
 @click.command("replay", epilog=examples("planner replay trace.json.gz --json"))

@@ -92,7 +92,7 @@ def solve_command(
     if wants_json(ctx):
         print_json(summary_json(study.plan, result, folder / "plan.yaml"))
         return
-    print_summary(plan_summary(study.plan, result))
+    print_summary(plan_summary(study.plan, result), verbosity(ctx))
     click.echo(f"Written to {folder}/: plan.yaml, report.html, summary.json, k8s/, launch/")
 
 

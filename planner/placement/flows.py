@@ -30,12 +30,25 @@ class Flow:
 
 
 def ring_flows(group: list[str], size: float, cause: str, rounds: float) -> Iterator[Flow]:
-    """Yield what each member sends to the next in a ring collective: ``rounds (m - 1) / m`` of ``size``."""
+    """Yield what each member sends to the next in a ring collective: ``rounds (m - 1) / m`` of ``size``.
+
+    A group over several nodes runs a ring for each member on a node, so that all ports share what leaves it;
+    ring attention (``cp``) passes its parts around one ring.
+    """
     count = len(group)
     if count < 2 or size <= 0.0:
         return
-    for index, name in enumerate(group):
-        yield Flow(name, group[(index + 1) % count], rounds * (count - 1) / count * size, cause)
+    volume = rounds * (count - 1) / count * size
+    nodes: dict[str, list[str]] = defaultdict(list)
+    for name in group:
+        nodes[name.split("/", 1)[0]].append(name)
+    parts = [group] if cause == "cp" else list(nodes.values())
+    for part, following in zip(parts, [*parts[1:], parts[0]], strict=True):
+        for index, name in enumerate(part):
+            if len(part) > 1:
+                yield Flow(name, part[(index + 1) % len(part)], volume, cause)
+            if len(parts) > 1:
+                yield Flow(name, following[index % len(following)], volume / len(part), cause)
 
 
 def all_to_all_flows(group: list[str], size: float) -> Iterator[Flow]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from planner.costs.collectives import efficiency_name
 from planner.placement.plan import ServingPlan, TrainingPlan
 from planner.placement.problem import Problem
 
-_COMPUTE = {
+_COEFFICIENTS = {
     "gemm": ("matmul_efficiency",),
     "attention": ("matmul_efficiency", "attention_efficiency"),
     "memory": ("memory_efficiency",),
@@ -17,32 +20,66 @@ _COMPUTE = {
     "decode": ("memory_efficiency",),
     "wait for prefill": ("matmul_efficiency",),
     "variation up to p99": ("memory_efficiency",),
+    "gradients and optimizer": ("data_parallel_overlap",),
+    "fsdp": ("data_parallel_overlap",),
+    "cp": ("context_parallel_overlap",),
 }
+_MEMORY = ("memory", "decode", "variation up to p99")
+_COMMUNICATION = ("tp", "cp", "ep", "fsdp", "pipeline transfers", "gradients and optimizer")
+_KINDS = {
+    "nvlink": ("nvlink", "xgmi"),
+    "c2c": ("nvlink-c2c",),
+    "pcie": ("pcie",),
+    "socket": ("socket",),
+}
+"""Kinds of link that set the rate of a level inside a machine."""
 
 
 def assumed_share(problem: Problem, plan: TrainingPlan | ServingPlan) -> float:
     """Return the share of the predicted time that rests on numbers of provenance ``assumed``, 0 to 1.
 
-    A part of the time counts as assumed when any number behind it is: the device's rate, the efficiency,
-    or, for communication, the rate or latency of a level of the machine or of a host link.
+    A part of the time counts as assumed when a number that dominates it is: the device's rate, an
+    efficiency or an overlap, the rate of a level of the machine, or of a host core. Latencies of links do
+    not count: messages of megabytes spend a few percent of their time on them.
     """
     parts = plan.prediction.breakdown
     total = sum(parts.values())
-    assumed = sum(value for name, value in parts.items() if _is_assumed(problem, name))
+    assumed = sum(value for name, value in parts.items() if "assumed" in _behind(problem, name))
     return assumed / total if total > 0 else 0.0
 
 
-def _is_assumed(problem: Problem, part: str) -> bool:
+def _behind(problem: Problem, part: str) -> Iterator[str]:
+    """Yield the provenances of the numbers that dominate a part of the time."""
     coefficients = problem.calibration.coefficients
-    if part in _COMPUTE:
-        names = _COMPUTE[part]
-        compute = "matmul_efficiency" in names
-        device = problem.rates.provenance if compute else problem.device.memory_bandwidth.provenance
-        return device == "assumed" or any(coefficients[name].provenance == "assumed" for name in names)
+    for name in _COEFFICIENTS.get(part, ()):
+        yield coefficients[name].provenance
     if part == "cpu stages and transfers":
-        domains = [domain for machine in problem.topology.machine_types for domain in machine.numa]
-        edges = [edge for machine in problem.topology.machine_types for edge in machine.edges]
-        return any(d.core_speed.provenance == "assumed" for d in domains) or any(
-            e.provenance == "assumed" for e in edges
+        yield from _host_rates(problem)
+    elif part in _COMMUNICATION:
+        for level in problem.hierarchy.levels:
+            yield coefficients[efficiency_name(level)].provenance
+            yield from _level_rates(problem, level.name)
+    elif part in _MEMORY:
+        yield problem.device.memory_bandwidth.provenance
+    else:
+        yield problem.rates.provenance
+
+
+def _level_rates(problem: Problem, level: str) -> Iterator[str]:
+    """Yield the provenances of the link rates, without latencies, that make a level."""
+    kinds = _KINDS.get(level)
+    for machine in problem.topology.document.machines:
+        if kinds is None:
+            yield from (nic.bandwidth.provenance for nic in machine.nics)
+            continue
+        yield from (link.bandwidth.provenance for link in machine.links if link.kind in kinds)
+        yield from (mesh.bandwidth.provenance for mesh in machine.meshes if mesh.kind in kinds)
+
+
+def _host_rates(problem: Problem) -> Iterator[str]:
+    """Yield the provenances of the speeds of host cores and of the links of the host."""
+    for machine in problem.topology.document.machines:
+        yield from (domain.core_speed.provenance for domain in machine.numa)
+        yield from (
+            link.bandwidth.provenance for link in machine.links if link.kind not in ("nvlink", "xgmi")
         )
-    return any(level.provenance == "assumed" for level in problem.hierarchy.levels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,17 +66,26 @@ def write_folder(folder: Path, files: Mapping[str, str], *, force: bool = False)
     if folder.is_dir() and any(folder.iterdir()) and not force:
         raise OutputExistsError(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".planner-", dir=folder) as temporary:
-        fresh, old = Path(temporary) / "fresh", Path(temporary) / "old"
+    work = Path(tempfile.mkdtemp(prefix=".planner-", dir=folder))
+    fresh, old = work / "fresh", work / "old"
+    replaced = False
+    try:
         old.mkdir()
-        for name, text in files.items():
-            path = fresh / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
-            if text.startswith("#!"):
-                path.chmod(0o755)
-        outdated = {SIMULATION} if PLAN in files else set()
-        _swap(folder, fresh, old, outdated)
+        _fill(fresh, files)
+        _swap(folder, fresh, old, {SIMULATION} if PLAN in files else set())
+        replaced = True
+    finally:
+        if replaced or not any(old.iterdir()):  # what could not be put back is kept
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _fill(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+        if text.startswith("#!"):
+            path.chmod(0o755)
 
 
 def _swap(folder: Path, fresh: Path, old: Path, outdated: set[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from planner import units
-from planner.report.palette import Swatch
+from planner.report.palette import HUES, Swatch
 from planner.report.svg import NOTHING, element, group, number, percent, title
 from planner.report.wording import plain
 
@@ -19,7 +19,7 @@ Points = Sequence[tuple[float, float]]
 
 def part_classes(names: Sequence[str]) -> dict[str, str]:
     """Return a colour class for each distinct part, in order of first appearance."""
-    return {name: f"p{index % 9}" for index, name in enumerate(dict.fromkeys(names))}
+    return {name: f"p{index % len(HUES)}" for index, name in enumerate(dict.fromkeys(names))}
 
 
 def legend(classes: Mapping[str, str]) -> tuple[Swatch, ...]:

@@ -77,7 +77,7 @@ class Pod:
     switches
         The switches, nearest to the nodes; empty where nothing is known to join them.
     uplink
-        Utilisation of the busiest link from these switches upwards; ``None`` without such a link or load.
+        Utilisation of the busiest known link from these switches upwards; ``None`` where none is known.
     """
 
     label: str
@@ -112,7 +112,7 @@ def _uplink(switches: tuple[str, ...], fabric: Fabric, loads: Loads | None) -> f
     if loads is None:
         return None
     edges = [(edge.source, edge.target) for name in switches for edge in fabric.uplinks.get(name, ())]
-    return max((loads[ends] for ends in edges if ends in loads), default=0.0 if edges else None)
+    return max((loads[ends] for ends in edges if ends in loads), default=None)
 
 
 class FleetView:

@@ -282,18 +282,17 @@ def connect(source: Box, target: Box, side: float, bend: float) -> str:
 
 
 def _drop(source: Box, target: Box, side: float) -> str:
+    """Return the path between rows: straight down where the upper box is above, else a curve."""
     upper, lower = (source, target) if source.y < target.y else (target, source)
-    end = lower.middle + side
-    start = min(max(end, upper.x + 10), upper.right - 10) if upper.width > 100 else upper.middle + side
-    if abs(start - end) < 1:
-        down = f"M{number(end)} {number(upper.bottom)}V{number(lower.y)}"
-    else:
-        middle = number((upper.bottom + lower.y) / 2)
-        down = (
-            f"M{number(start)} {number(upper.bottom)}C{number(start)} {middle} {number(end)} {middle} "
-            f"{number(end)} {number(lower.y)}"
-        )
-    return down
+    end, top, bottom = lower.middle + side, number(upper.bottom), number(lower.y)
+    inset = 8.0 if upper.width > 100 else 12.0
+    start = upper.middle + side
+    if upper.x + inset <= end <= upper.right - inset:
+        return f"M{number(end)} {top}V{bottom}"
+    if upper.width > 100:
+        start = min(max(end, upper.x + inset), upper.right - inset)
+    middle = number((upper.bottom + lower.y) / 2)
+    return f"M{number(start)} {top}C{number(start)} {middle} {number(end)} {middle} {number(end)} {bottom}"
 
 
 def _arc(source: Box, target: Box, side: float, bend: float) -> str:

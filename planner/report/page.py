@@ -29,6 +29,7 @@ from planner.topology import Topology
 from planner.workload.jobs import WorkloadDocument
 
 MOST_DRAWN = 6
+WIDE = 780.0
 MOST_INDEXED = 65_536
 MOST_ASSUMED = 40
 
@@ -85,12 +86,13 @@ def _environment() -> Environment:
 
 @dataclass(frozen=True)
 class DrawnRole:
-    """One node drawn in detail for all that are like it."""
+    """One node drawn in detail for all that are like it; a wide one takes a row of its own."""
 
     heading: str
     what: str
     more: str
     svg: Markup
+    wide: bool
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,11 @@ def _machine(topology: Topology, who: Occupancy, loads: Loads) -> MachineSection
 
 
 def _drawn(role: Role, who: Occupancy, loads: Loads, fabric: Fabric) -> DrawnRole:
-    others = len(role.nodes) - 1
+    others, machine = len(role.nodes) - 1, role.sample.machine.name
     more = f"{TIMES} {others} more like this" if others else ""
-    svg = NodeView(role.sample, who, loads, fabric.at).draw().svg()
-    return DrawnRole(role.sample.name, f"{role.sample.machine.name} · {role.label}", more, svg)
+    what = role.label if role.sample.name == machine else f"{machine} · {role.label}"
+    drawing = NodeView(role.sample, who, loads, fabric.at).draw()
+    return DrawnRole(role.sample.name, what, more, drawing.svg(), drawing.width > WIDE)
 
 
 @dataclass(frozen=True)

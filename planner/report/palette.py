@@ -12,7 +12,10 @@ LOAD_LIGHT = ("#d0d8e2", "#9cc3ea", "#5a96d8", "#6f63cf", "#a02f9b", "#8e0f3c")
 LOAD_DARK = ("#3b4656", "#3f6ea5", "#5b9be6", "#a58bf2", "#f08bd0", "#ffd166")
 
 # Paul Tol's "bright" and "muted" schemes, distinguishable under colour blindness.
-HUES = ("#4477aa", "#ee8866", "#44aa99", "#aa3377", "#ccbb44", "#66ccee", "#882255", "#999933", "#777777")
+HUES = (
+    "#4477aa", "#ee8866", "#44aa99", "#aa3377", "#ccbb44", "#66ccee", "#882255", "#999933",
+    "#777777", "#7a6fd0", "#cc6677", "#2f7d46",
+)  # fmt: skip
 _RAMP = ((70, 50, 126), (54, 92, 141), (39, 127, 142), (31, 161, 135), (74, 193, 109), (190, 210, 45))
 
 

@@ -3,6 +3,7 @@
 from planner.simulate.engines import ComputeStream, CopyEngine, CorePool, GpuCompute, Server, Span
 from planner.simulate.links import FlowRecord, LinkSpec, duplex_weights
 from planner.simulate.network import Network
+from planner.simulate.plan import simulate_plan
 from planner.simulate.replay import FlowTrace, Replay, TracedFlow, replay
 from planner.simulate.statistics import (
     Interval,
@@ -39,5 +40,6 @@ __all__ = [
     "named_stream",
     "percentile_interval",
     "replay",
+    "simulate_plan",
     "student_t_quantile",
 ]

@@ -1,9 +1,9 @@
 """Continuous batching on one replica, iteration by iteration, without touching every sequence each time.
 
-Prompts are admitted in order of arrival while the batch has room and the cache can hold the whole request, so
-nothing is ever evicted. An iteration computes pieces of admitted prompts, up to a number of tokens, and one token
-of every decoding sequence along with them [1]_. While no prompt waits, decode steps run on until the first sequence
-ends or a prompt comes that can be admitted; their times add up in closed form.
+Prompts are admitted in order of arrival while the batch has room and the cache can hold the whole request,
+so nothing is ever evicted. An iteration computes pieces of admitted prompts, up to a number of tokens, and
+one token of every decoding sequence along with them [1]_. While no prompt waits, decode steps run on until
+the first sequence ends or a prompt comes that can be admitted; their times add up in closed form.
 
 References
 ----------
@@ -19,12 +19,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
-
-import simpy
+from typing import TYPE_CHECKING, Literal
 
 from planner.simulate.iterations import IterationTimes, Line, Piece
 from planner.simulate.outcome import MOST_SPANS, Busy
+
+if TYPE_CHECKING:
+    import simpy
 
 
 class Request:
@@ -72,7 +73,7 @@ class Limits:
 
 @dataclass
 class _Decoding:
-    """Decode steps under way: when they began, their number, the time of the first, its growth per step, s."""
+    """Decode steps under way: begin, number, time of the first, and what each takes more than the last, s."""
 
     begin: float
     steps: int

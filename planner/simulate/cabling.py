@@ -64,7 +64,9 @@ class Cabling:
     def specs(self) -> list[LinkSpec]:
         """Return the links for a `Network`, without latency, which the caller pays per transfer."""
         return [
-            LinkSpec(f"{cable.source} -> {cable.target}", cable.rate, group=cable.group, group_weight=cable.weight)
+            LinkSpec(
+                f"{cable.source} -> {cable.target}", cable.rate, group=cable.group, group_weight=cable.weight
+            )
             for cable in self.cables
         ]
 

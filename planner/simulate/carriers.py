@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Protocol
-
-import simpy
+from typing import TYPE_CHECKING, Protocol
 
 from planner.simulate.links import FlowRecord
 from planner.simulate.network import Network
 from planner.simulate.symmetry import Reduced, TransferClass
+
+if TYPE_CHECKING:
+    import simpy
 
 
 class Carrier(Protocol):
@@ -31,9 +32,7 @@ class Uncontended:
         return self.env.timeout(max(alike.shortest for alike in classes))
 
 
-def send_after(
-    network: Network, delay: float, route: Sequence[int], size: float, cap: float
-) -> simpy.Event:
+def send_after(network: Network, delay: float, route: Sequence[int], size: float, cap: float) -> simpy.Event:
     """Start a transfer after a delay, s; the event succeeds with its `FlowRecord`."""
     done = network.env.event()
 
@@ -57,8 +56,8 @@ class SharedLinks:
     Attributes
     ----------
     lost
-        When, by which row of the network, and how long transfers were held back, s; the time counts once for each
-        transfer of the whole network that crosses one link of that row.
+        When, by which row of the network, and how long transfers were held back, s; the time counts once for
+        each transfer of the whole network that crosses one link of that row.
     """
 
     def __init__(self, env: simpy.Environment, reduced: Reduced) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
-
-import simpy
-from simpy.events import ProcessGenerator
+from typing import TYPE_CHECKING, Literal
 
 from planner.costs.host import service_time
 from planner.errors import SimulationError
@@ -20,6 +17,10 @@ from planner.simulate.network import Network
 from planner.simulate.outcome import MOST_SPANS, Busy, Category
 from planner.simulate.symmetry import alone_rate
 from planner.workload import CpuStage
+
+if TYPE_CHECKING:
+    import simpy
+    from simpy.events import ProcessGenerator
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ def _stages(
     for stage, following in zip(stages, [*stages[1:], None], strict=True):
         pool = place.get(stage.name)
         if pool is None or pool.cores < stage.parallel:
-            raise SimulationError(f"{replica.name}: no worker for the CPU stage {stage.name!r}; check the plan")
+            raise SimulationError(
+                f"{replica.name}: no worker for the CPU stage {stage.name!r}; check the plan"
+            )
         handed = None
         if following is not None and following.name in place and place[following.name].numa != pool.numa:
             ends = (f"{replica.node}/{pool.numa}", f"{replica.node}/{place[following.name].numa}")

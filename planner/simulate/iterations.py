@@ -56,9 +56,7 @@ class IterationTimes:
     pipeline stages the first part keeps the replica busy for :math:`1 / p` of its time only.
     """
 
-    def __init__(
-        self, problem: ServingProblem, model: ServingModel, max_batch: int, max_tokens: int
-    ) -> None:
+    def __init__(self, problem: ServingProblem, model: ServingModel, max_batch: int, max_tokens: int) -> None:
         self.stages = int(model.many.pp[0])
         self._step = -(-(max_tokens + max_batch) // LARGEST_TABLE)
         tokens = np.arange(0, max_tokens + max_batch + 2 * self._step, self._step, dtype=float)

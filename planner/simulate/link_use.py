@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -18,35 +19,42 @@ MOST_LINKS = 200
 
 @dataclass(frozen=True)
 class Load:
-    """Load of a link over time, as shares of its rate: each value holds from its time to the next."""
+    """Load of a link over time, as shares of its rate: each value holds from its time to the next.
+
+    ``end`` is that of the whole time, s.
+    """
 
     times: FloatArray
     shares: FloatArray
     end: float
 
+    @cached_property
     def mean(self) -> float:
-        """Return the mean over time."""
-        return float(self.shares @ self._durations()) / self.end if self.end > 0.0 else 0.0
+        """Mean over time."""
+        return min(float((self.shares * self._durations).sum()) / self.end, 1.0)
 
+    @cached_property
     def peak(self) -> float:
-        """Return the highest value that lasts."""
-        return float(np.max(self.shares, where=self._durations() > 0.0, initial=0.0))
+        """Highest value that lasts."""
+        return float(np.max(self.shares, where=self._durations > 0.0, initial=0.0))
 
+    @cached_property
     def saturated(self) -> float:
-        """Return the share of time at 95 % or above."""
-        full = self._durations()[self.shares >= SATURATED]
-        return float(full.sum()) / self.end if self.end > 0.0 else 0.0
+        """Share of the time at 95 % or above."""
+        return min(float(self._durations[self.shares >= SATURATED].sum()) / self.end, 1.0)
 
+    @cached_property
     def series(self) -> list[tuple[float, float]]:
-        """Return the breakpoints, or the means of equal intervals where there are too many of them."""
+        """Breakpoints, or the means of equal intervals where there are too many of them."""
         times, shares = self.times, self.shares
         if len(times) > MOST_POINTS:
             edges = np.linspace(0.0, self.end, MOST_POINTS + 1)
-            integral = np.concatenate(([0.0], np.cumsum(shares * self._durations())))
+            integral = np.concatenate(([0.0], np.cumsum(shares * self._durations)))
             shares = np.diff(np.interp(edges, np.append(times, self.end), integral)) / np.diff(edges)
             times = edges[:-1]
-        return list(zip(times.tolist(), shares.tolist(), strict=True))
+        return list(zip(times.tolist(), np.minimum(shares, 1.0).tolist(), strict=True))
 
+    @cached_property
     def _durations(self) -> FloatArray:
         return np.diff(np.append(self.times, self.end))
 
@@ -59,7 +67,7 @@ def link_uses(
     background: Mapping[int, float],
     wanted: Callable[[Cable], bool],
 ) -> list[LinkUse]:
-    """Return the use of every wanted link.
+    """Return the use of the busiest wanted links, busiest first.
 
     Parameters
     ----------
@@ -73,17 +81,17 @@ def link_uses(
     seconds = utilisation.end - utilisation.start
     row_of = {link: row for row, links in enumerate(members) for link in links}
     known: dict[tuple[int | None, float], Load] = {}
-    found = []
+    found: list[tuple[Cable, Load, float]] = []
     for link, cable in enumerate(cables):
-        extra = background.get(link, 0.0)
-        if not wanted(cable) or (link not in row_of and extra == 0.0) or seconds <= 0.0:
+        row, extra = row_of.get(link), background.get(link, 0.0)
+        if seconds <= 0.0 or not wanted(cable) or (row is None and extra == 0.0):
             continue
-        row = row_of.get(link)
-        key = (row, extra)
-        if key not in known:
-            known[key] = _load(utilisation, row, extra / seconds / cable.rate)
-        found.append(_record(cable, known[key], 0.0 if row is None else waiting.get(row, 0.0)))
-    return found
+        share = extra / seconds / cable.rate
+        if (row, share) not in known:
+            known[row, share] = _load(utilisation, row, share)
+        found.append((cable, known[row, share], 0.0 if row is None else waiting.get(row, 0.0)))
+    found.sort(key=lambda item: (-item[1].mean, item[0].source, item[0].target))
+    return [_record(*item) for item in found[:MOST_LINKS]]
 
 
 def _load(utilisation: Utilisation, row: int | None, constant: float) -> Load:
@@ -98,14 +106,13 @@ def _load(utilisation: Utilisation, row: int | None, constant: float) -> Load:
 
 
 def _record(cable: Cable, load: Load, waiting: float) -> LinkUse:
-    mean = min(load.mean(), 1.0)
     return LinkUse(
         source=cable.source, target=cable.target, kind=cable.kind, rate=cable.rate,
-        carried=mean * cable.rate * load.end, mean=mean, peak=min(load.peak(), 1.0),
-        saturated=min(load.saturated(), 1.0), waiting=waiting, series=load.series(),
+        carried=load.mean * cable.rate * load.end, mean=load.mean, peak=load.peak,
+        saturated=load.saturated, waiting=waiting, series=load.series,
     )  # fmt: skip
 
 
-def busiest(links: Sequence[LinkUse], most: int = MOST_LINKS) -> list[LinkUse]:
+def busiest(links: Sequence[LinkUse]) -> list[LinkUse]:
     """Return the busiest links, busiest first, ties by name."""
-    return sorted(links, key=lambda link: (-link.mean, link.source, link.target))[:most]
+    return sorted(links, key=lambda link: (-link.mean, link.source, link.target))[:MOST_LINKS]

@@ -33,8 +33,8 @@ class RequestRecords:
     latency
         From arrival to the end, the stages after the model included; the sum of the parts.
     parts
-        Time by part: CPU stages and waiting for them, copies and waiting for them, waiting for the model, prompt,
-        answer.
+        Time by part: CPU stages and waiting for them, copies and waiting for them, waiting for the model,
+        prompt, answer.
     """
 
     arrivals: FloatArray
@@ -60,8 +60,8 @@ class Window:
 def steady_window(arrivals: FloatArray, latencies: FloatArray) -> Window:
     """Return the requests without the warm-up, by MSER-5, and without the cool-down.
 
-    The cool-down are those that came within a 99th percentile of the latency before the last arrival, a quarter
-    at most: the load falls while they are served.
+    The cool-down are those that came within a 99th percentile of the latency before the last arrival, a
+    quarter at most: the load falls while they are served.
     """
     begin = mser5(latencies)
     last = arrivals[-1] - float(np.quantile(latencies, 0.99))
@@ -81,8 +81,8 @@ def sectioned_percentile(series: FloatArray, q: float, sections: int = SECTIONS)
 
     Notes
     -----
-    :math:`\\hat q \\pm t \\sqrt{\\sum_i (q_i - \\hat q)^2 / (n (n - 1))}` over the percentiles :math:`q_i` of
-    :math:`n` sections, centred at that of all [1]_. With too few observations the interval is the one for
+    :math:`\hat q \pm t \sqrt{\sum_i (q_i - \hat q)^2 / (n (n - 1))}` over the percentiles :math:`q_i`
+    of :math:`n` sections, centred at that of all [1]_. With too few observations the interval is the one for
     independent ones, cut at the extremes.
 
     References
@@ -119,7 +119,7 @@ def distribution(series: FloatArray) -> list[tuple[float, float]]:
 
 
 def falls_behind(delays: FloatArray) -> bool:
-    """Whether requests wait ever longer: the shortest delay of the second half is far from the shortest of all.
+    """Whether requests wait ever longer: the shortest delay of the second half is far from that of all.
 
     A stable queue empties now and then, even under high load; one that cannot keep up never does again.
 
@@ -149,11 +149,11 @@ def refuse_overload(job: ServingJob, records: RequestRecords) -> None:
     if not falls_behind(np.sum(list(waits.values()), axis=0)):
         return
     worst = max(waits, key=lambda name: float(waits[name][-1]))
-    place = {"cpu": "the CPU stages", "transfer": "the copies to and from the GPU", "queue": "the model"}[worst]
+    what = {"cpu": "the CPU stages", "transfer": "the copies to and from the GPU", "queue": "the model"}
     raise SimulationError(
-        f"job {job.name!r}: the plan cannot keep up with {job.traffic.rate:g} requests/s; after {len(records.arrivals)} "
-        f"requests they wait {float(waits[worst][-1]):.3g} s for {place} and ever longer; lower the rate, or add "
-        "replicas or cores"
+        f"job {job.name!r}: the plan cannot keep up with {job.traffic.rate:g} requests/s; after "
+        f"{len(records.arrivals)} of them they wait {float(waits[worst][-1]):.3g} s for {what[worst]}, and "
+        "ever longer; lower the rate, or add replicas or cores"
     )
 
 

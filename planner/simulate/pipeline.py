@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import simpy
-from simpy.events import ProcessGenerator
 
 from planner.simulate.carriers import Carrier
 from planner.simulate.fluid import FloatArray
 from planner.simulate.outcome import Category
 from planner.simulate.schedule import Op, Pass, Schedule, awaits_input, next_op, pipeline_schedule
 from planner.simulate.symmetry import TransferClass
+
+if TYPE_CHECKING:
+    import simpy
+    from simpy.events import ProcessGenerator
 
 Hops = Mapping[tuple[Pass, int], Sequence[TransferClass]]
 

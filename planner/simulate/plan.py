@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planner.errors import SimulationError
-from planner.placement import JobPlan, Plan, Problem, ServingPlan, ServingProblem, TrainingPlan, TrainingProblem
+from planner.placement import (
+    JobPlan,
+    Plan,
+    Problem,
+    ServingPlan,
+    ServingProblem,
+    TrainingPlan,
+    TrainingProblem,
+)
 from planner.schema import digest
 from planner.simulate.link_use import busiest
 from planner.simulate.outcome import JobOutcome
@@ -44,8 +52,8 @@ def simulate_plan(
 
     Notes
     -----
-    Jobs have GPUs of their own; links that they share are simulated for each job by itself, and their loads are added
-    up.
+    Jobs have GPUs of their own; links that they share are simulated for each job by itself, and their loads
+    are added up.
     """
     routers: dict[int, Router] = {}
     outcomes = []
@@ -74,11 +82,13 @@ def _simulate_job(
         return simulate_training(problem, job, router)
     if isinstance(problem, ServingProblem) and isinstance(job, ServingPlan):
         return simulate_serving(problem, job, seed=seed, requests=requests, trace=trace, router=router)
-    raise SimulationError(f"the plan of job {job.name!r} is a {job.kind} plan, its problem is of another kind")
+    raise SimulationError(
+        f"the plan of job {job.name!r} is a {job.kind} plan, its problem is of another kind"
+    )
 
 
 def merged(uses: Sequence[Sequence[LinkUse]]) -> list[LinkUse]:
-    """Return one record per link; a link under several jobs adds up their loads and keeps the busiest one's series."""
+    """Return one record per link: the loads of several jobs add up, the series is that of the busiest."""
     found: dict[tuple[str, str], LinkUse] = {}
     for links in uses:
         for link in links:

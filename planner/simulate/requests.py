@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.errors import SimulationError
 from planner.placement import ServingProblem
@@ -44,7 +43,9 @@ class Requests:
         return len(self.arrivals)
 
 
-def draw_requests(problem: ServingProblem, count: int, seed: int, most: int, trace: Path | None = None) -> Requests:
+def draw_requests(
+    problem: ServingProblem, count: int, seed: int, most: int, trace: Path | None = None
+) -> Requests:
     """Return requests of a job's traffic.
 
     Parameters
@@ -110,7 +111,9 @@ def read_trace(path: Path, count: int) -> tuple[FloatArray, IntArray, IntArray]:
         reader = csv.DictReader(stream)
         missing = [name for name in TRACE_COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
-            raise SimulationError(f"{path}:1: no column {', '.join(missing)}; a trace has {', '.join(TRACE_COLUMNS)}")
+            raise SimulationError(
+                f"{path}:1: no column {', '.join(missing)}; a trace has {', '.join(TRACE_COLUMNS)}"
+            )
         for row in reader:
             try:
                 time, prompt, output = (float(row[name]) for name in TRACE_COLUMNS)
@@ -122,5 +125,5 @@ def read_trace(path: Path, count: int) -> tuple[FloatArray, IntArray, IntArray]:
     if not rows:
         raise SimulationError(f"{path}: the trace has no requests")
     rows = sorted(rows)[:count]
-    table: NDArray[np.float64] = np.asarray(rows, dtype=float)
+    table: FloatArray = np.asarray(rows, dtype=float)
     return table[:, 0], table[:, 1].astype(np.int64), table[:, 2].astype(np.int64)

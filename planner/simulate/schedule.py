@@ -60,7 +60,7 @@ def one_f_one_b(stage: int, stages: int, num_micro_batches: int) -> list[Op]:
 
 
 def interleaved(stage: int, stages: int, virtual: int, num_micro_batches: int) -> list[Op]:
-    """Return the work of a stage with several chunks: micro-batches pass each chunk in groups of ``stages`` [1]_.
+    """Return the work of a stage with several chunks, which groups of ``stages`` micro-batches pass [1]_.
 
     References
     ----------

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import simpy
-from simpy.events import ProcessGenerator
 
 from planner.errors import SimulationError
 from planner.placement import ServingPlan, ServingProblem, serving_model
@@ -25,6 +25,10 @@ from planner.simulate.requests import draw_requests
 from planner.simulate.result import LinkUse, TimelineSpan
 from planner.simulate.statistics import named_stream
 from planner.topology import Router
+
+if TYPE_CHECKING:
+    from simpy.events import ProcessGenerator
+
 
 def simulate_serving(
     problem: ServingProblem,
@@ -104,7 +108,12 @@ class _Run:
         return RequestRecords(arrivals, outputs, first - arrivals, finish - arrivals, named)
 
     def _arrive(self) -> ProcessGenerator:
-        columns = (self.requests.arrivals, self.requests.computed, self.requests.prompts, self.requests.outputs)
+        columns = (
+            self.requests.arrivals,
+            self.requests.computed,
+            self.requests.prompts,
+            self.requests.outputs,
+        )
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for index, (time, computed, prompt, output) in enumerate(rows):
             yield self.env.timeout(max(time - self.env.now, 0.0))
@@ -166,7 +175,7 @@ class _Run:
         return link_uses(self.cabling.cables, members, utilisation, waiting, background, lambda _: True)
 
     def _model_traffic(self) -> dict[int, float]:
-        """Return the bytes by link that tensor and pipeline parts exchanged for the tokens that were computed."""
+        """Return the bytes by link that tensor and pipeline parts exchanged for all tokens."""
         traffic = self.problem.job.traffic
         per_second = traffic.rate * (traffic.prompt.mean * (1.0 - traffic.prefix) + traffic.output.mean)
         seconds = float(self.requests.computed.sum() + self.requests.outputs.sum()) / per_second

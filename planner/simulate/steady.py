@@ -1,10 +1,10 @@
 """Long steps: simulate some micro-batches, and repeat the cycle that the pipeline has settled into.
 
-Nothing in a step is random and its schedule repeats: one forward and one backward pass of every chunk, or of a group
-of micro-batches when stages have several chunks. Once every stage has gone through the schedule again with all of its
-times later by the same period, the step is in the state that it was in a period ago, and goes on repeating until the
-first stage runs out of forward passes. A step with more micro-batches therefore is the simulated one with more periods
-inserted, up to rounding. Where no such period shows, everything is simulated.
+Nothing in a step is random and its schedule repeats: one forward and one backward pass, or those of a group
+of micro-batches through every chunk when stages have several. Once all stages have gone through the schedule
+again with all times later by the same period, the step is in the state that it was in a period ago, and goes
+on repeating until the first stage runs out of forward passes. A step with more micro-batches therefore is the
+simulated one with more periods inserted, up to rounding. Where no such period shows, everything is simulated.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.simulate.fluid import FloatArray
-from planner.simulate.pipeline import StepModel, StepRun
+from planner.simulate.pipeline import Note, StepModel, StepRun
 from planner.simulate.utilisation import Utilisation
 
 ENOUGH_WORK = 20_000
@@ -67,8 +67,8 @@ def first_count(model: StepModel, num_micro_batches: int) -> int:
 def find_cycle(model: StepModel, run: StepRun, missing: int) -> Cycle | None:
     """Return the cycle to insert for some missing micro-batches, ``None`` if the run has not settled.
 
-    Every stage has to repeat all work of the second half of the time until the first stage runs out of forward passes,
-    and of at least two rounds of micro-batches through the pipeline.
+    Every stage has to repeat all work of the second half of the time until the first stage runs out of
+    forward passes, and of at least two rounds of micro-batches through the pipeline.
     """
     group = 1 if model.virtual == 1 else model.stages
     step = 2 * group * model.virtual
@@ -87,30 +87,26 @@ def find_cycle(model: StepModel, run: StepRun, missing: int) -> Cycle | None:
     return Cycle(until / 2.0 + 0.3183 * period, period, missing // group, group)
 
 
-def extended(run: StepRun, cycle: Cycle) -> StepRun:
-    """Return a step with a cycle inserted; its times of single pieces of work remain those of the simulated one."""
-    inside = [cycle.inside(begins) for begins in run.begins]
+def extended(model: StepModel, run: StepRun, cycle: Cycle) -> StepRun:
+    """Return a step with a cycle inserted; ``begins`` and ``ends`` remain those of the simulated one."""
     occupied = [
-        float((ends - begins)[rows].sum()) for begins, ends, rows in zip(run.begins, run.ends, inside, strict=True)
+        float((ends - begins)[cycle.inside(begins)].sum())
+        for begins, ends in zip(run.begins, run.ends, strict=True)
     ]
-    share = cycle.times * cycle.micro_batches / (len({op.micro_batch for op in run.schedule[0]}))
+    more = cycle.times * cycle.micro_batches
     return replace(
         run,
         seconds=run.seconds + cycle.added,
         drained=run.drained + cycle.added,
         occupied=run.occupied + cycle.times * np.asarray(occupied),
-        computed=run.computed,
-        notes=[
-            note
-            if note.start < cycle.end
-            else note._replace(
-                start=note.start + cycle.added,
-                end=note.end + cycle.added,
-                op=note.op and note.op._replace(micro_batch=note.op.micro_batch + cycle.times * cycle.micro_batches),
-            )
-            for note in run.notes
-        ],
+        computed=run.computed + more * model.virtual * (model.forward + model.backward),
+        notes=[note if note.start < cycle.end else _later(note, cycle.added, more) for note in run.notes],
     )
+
+
+def _later(note: Note, added: float, more: int) -> Note:
+    op = None if note.op is None else note.op._replace(micro_batch=note.op.micro_batch + more)
+    return note._replace(start=note.start + added, end=note.end + added, op=op)
 
 
 def extended_use(use: Utilisation, cycle: Cycle) -> Utilisation:
@@ -125,5 +121,9 @@ def extended_use(use: Utilisation, cycle: Cycle) -> Utilisation:
         loads.append(np.concatenate((load[before], np.tile(load[inside], cycle.times), load[after])))
         first.append(first[-1] + len(times[-1]))
     return replace(
-        use, end=use.end + cycle.added, times=np.concatenate(times), loads=np.concatenate(loads), first=np.asarray(first)
+        use,
+        end=use.end + cycle.added,
+        times=np.concatenate(times),
+        loads=np.concatenate(loads),
+        first=np.asarray(first),
     )

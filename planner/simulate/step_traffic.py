@@ -1,8 +1,8 @@
 """What a training step sends: activations between stages and gradients around data-parallel groups.
 
-One replica stands for all: transfers are those that start or end on its nodes, so that ranks of other replicas on
-the same nodes share the links as they would. Tensor, context and expert traffic is part of the stage times; here
-it only counts as bytes carried.
+One replica stands for all: transfers are those that start or end on its nodes, so that ranks of other replicas
+on the same nodes share the links as they would. Tensor, context and expert traffic is part of the stage
+times; here it only counts as bytes carried.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from planner.costs.pipeline import sync_times
 from planner.costs.training import ACTIVATION_BYTES
 from planner.errors import SimulationError
 from planner.placement import TrainingOutcome, TrainingPlan, TrainingProblem, gpu_numbers, training_spans
-from planner.placement.flows import training_flows
+from planner.placement.flows import StepVolumes
 from planner.placement.groups import mesh_of
 from planner.simulate.cabling import Cabling
 from planner.simulate.schedule import Pass
@@ -43,7 +43,9 @@ class StepTraffic:
         Fixed and size-dependent part of the uncontended gradient synchronisation, s.
     """
 
-    def __init__(self, problem: TrainingProblem, plan: TrainingPlan, outcome: TrainingOutcome, cabling: Cabling) -> None:
+    def __init__(
+        self, problem: TrainingProblem, plan: TrainingPlan, outcome: TrainingOutcome, cabling: Cabling
+    ) -> None:
         self.problem, self.plan, self.outcome, self.cabling = problem, plan, outcome, cabling
         self.names = problem.hierarchy.gpus
         numbers = gpu_numbers(problem, plan.ranks())
@@ -74,7 +76,12 @@ class StepTraffic:
     def _pairs(self, source: int, target: int) -> Iterator[Transfer]:
         strategy = self.plan.strategy
         tokens = strategy.micro_batch * self.problem.job.sequence / strategy.cp
-        size = tokens * self.problem.model.hidden * ACTIVATION_BYTES / (strategy.tp if strategy.sequence_parallel else 1)
+        size = (
+            tokens
+            * self.problem.model.hidden
+            * ACTIVATION_BYTES
+            / (strategy.tp if strategy.sequence_parallel else 1)
+        )
         overhead = self.problem.calibration.number("collective_step_overhead")
         lefts, rights = self.mesh[source].ravel(), self.mesh[target].ravel()
         near = self.near[lefts] | self.near[rights]
@@ -110,7 +117,9 @@ class StepTraffic:
         members = (self.spans.expert_data if expert else self.spans.data)[0]
         chunks = self.plan.strategy.virtual
         seconds = float(self.beta[stage]) / chunks
-        for level, size in enumerate(self._sent(self._parameters(stage, expert=expert), members, expert=expert)):
+        for level, size in enumerate(
+            self._sent(self._parameters(stage, expert=expert), members, expert=expert)
+        ):
             if size <= 0.0:
                 continue
             for left, right in self._next_in_level(groups, level):
@@ -128,7 +137,11 @@ class StepTraffic:
         model, strategy = self.problem.model, self.plan.strategy
         dense, moe = int(self.outcome.dense[stage]), int(self.outcome.moe[stage])
         if expert:
-            return moe * model.experts.num_experts * model.expert_parameters / strategy.ep if model.experts else 0.0
+            return (
+                moe * model.experts.num_experts * model.expert_parameters / strategy.ep
+                if model.experts
+                else 0.0
+            )
         count = (dense + moe) * model.attention_parameters
         count += dense * model.dense_mlp_parameters + moe * model.shared_mlp_parameters
         count += model.embedding_parameters + model.vision_parameters if stage == 0 else 0
@@ -170,8 +183,9 @@ class StepTraffic:
         """Return the bytes per step, by link, of traffic whose time is part of the stage times."""
         causes = (*INSIDE_STAGES, "data") if self.plan.strategy.sharding == "parameters" else INSIDE_STAGES
         carried: dict[int, float] = defaultdict(float)
-        for flow in training_flows(self.problem, self.plan, self.nodes):
-            if flow.cause in causes:
+        for flow in StepVolumes(self.problem, self.plan).flows(self.mesh):
+            ends = {flow.source.split("/", 1)[0], flow.target.split("/", 1)[0]}
+            if flow.cause in causes and ends & self.nodes:
                 for link in self.cabling.route(flow.source, flow.target):
                     carried[link] += flow.size
         return dict(carried)

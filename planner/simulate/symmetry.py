@@ -3,9 +3,9 @@
 The ranks of a tensor group send the same bytes at the same time over links of the same rates. Transfers and
 links are coloured until every link of a colour is crossed by equally many transfers of each colour, and every
 transfer of a colour crosses equally many links of each colour (an equitable partition). Max-min shares are
-unique, so transfers of one colour always have the same rate. A network with one link and one transfer for each
-colour then gives exactly the finish times of the whole one: a link that several transfers of a colour cross is
-written as often in the route of the one that stands for them.
+unique, so transfers of one colour always have the same rate. A network with one link and one transfer for
+each colour then gives exactly the finish times of the whole one: a link that several transfers of a colour
+cross is written as often in the route of the one that stands for them.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def reduce_network(bundles: Sequence[Bundle], cables: Sequence[Cable]) -> Reduce
         if colour not in classes[number]:
             crossed = sorted({place[link_colour[link]] for link in flow.route})
             route = tuple(index for index in crossed for _ in range(crossing[first[index]][colour]))
-            classes[number][colour] = TransferClass(route, flow.size, flow.cap, flow.latency, alone_rate(flow.route, cables, flow.cap))
+            classes[number][colour] = TransferClass(
+                route, flow.size, flow.cap, flow.latency, alone_rate(flow.route, cables, flow.cap)
+            )
     specs, groups = _specs(list(members.values()), cables)
     return Reduced(specs, groups, list(members.values()), [list(found.values()) for found in classes])
 
@@ -139,7 +141,9 @@ def _specs(members: list[list[int]], cables: Sequence[Cable]) -> tuple[list[Link
 
 def _group_name(members: list[list[int]], cables: Sequence[Cable], group: str) -> str:
     """Return one name for all groups that hold links of the same colours."""
-    inside = [index for index, links in enumerate(members) if any(cables[link].group == group for link in links)]
+    inside = [
+        index for index, links in enumerate(members) if any(cables[link].group == group for link in links)
+    ]
     return "group of " + " ".join(map(str, inside))
 
 
@@ -147,7 +151,7 @@ Flows = list[tuple[int, Transfer]]
 
 
 def _colours(flows: Flows, cables: Sequence[Cable]) -> tuple[list[int], dict[int, int]]:
-    """Return the colours of transfers and of the links that they cross; all are refined until nothing splits."""
+    """Return the colours of transfers and of the links that they cross, refined until nothing splits."""
     used = sorted({link for _, flow in flows for link in flow.route})
     of_flow = _renumber([(number, flow.size, flow.cap, flow.latency) for number, flow in flows])
     of_link = _renumber([(cables[link].rate, cables[link].weight, cables[link].group_rate) for link in used])
@@ -167,7 +171,10 @@ def _colours(flows: Flows, cables: Sequence[Cable]) -> tuple[list[int], dict[int
         count = len(set(of_flow)) + len(set(of_link))
         shared = [tuple(sorted(of_link[other] for other in others)) for others in partners]
         of_link = _renumber(
-            [(of_link[i], shared[i], tuple(sorted(of_flow[f] for f in crossing[i]))) for i in range(len(used))]
+            [
+                (of_link[i], shared[i], tuple(sorted(of_flow[f] for f in crossing[i])))
+                for i in range(len(used))
+            ]
         )
         of_flow = _renumber(
             [(of_flow[i], tuple(sorted(of_link[r] for r in rows))) for i, rows in enumerate(crossed)]

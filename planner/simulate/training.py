@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import simpy
 
 from planner.costs.pipeline import stage_times, update_times
 from planner.placement import TrainingOutcome, TrainingPlan, TrainingProblem, judge_training
 from planner.simulate.cabling import Cable, Cabling
-from planner.simulate.carriers import SharedLinks, Uncontended
+from planner.simulate.carriers import Carrier, SharedLinks, Uncontended
 from planner.simulate.link_use import link_uses
-from planner.simulate.outcome import JobOutcome, both_ends
-from planner.simulate.pipeline import Gradients, Hops, StepModel, StepRun, run_step
+from planner.simulate.outcome import Busy, JobOutcome, both_ends
+from planner.simulate.pipeline import Gradients, Hops, Note, StepModel, StepRun, run_step
 from planner.simulate.result import JobSimulation, LinkUse
-from planner.simulate.schedule import pipeline_schedule
+from planner.simulate.steady import Cycle, extended, extended_use, find_cycle, first_count
 from planner.simulate.step_traffic import StepTraffic
 from planner.simulate.symmetry import Reduced, TransferClass, reduce_network
 from planner.topology import Router
 
 
-def simulate_training(problem: TrainingProblem, plan: TrainingPlan, router: Router | None = None) -> JobOutcome:
+def simulate_training(
+    problem: TrainingProblem, plan: TrainingPlan, router: Router | None = None
+) -> JobOutcome:
     """Simulate one step of a plan.
 
     Parameters
@@ -36,9 +41,9 @@ def simulate_training(problem: TrainingProblem, plan: TrainingPlan, router: Rout
     Notes
     -----
     Compute times, with the tensor, context and expert communication inside, are those of the cost model.
-    Activations cross the links as transfers at the cost model's rate, or less where links are shared; unless the
-    calibration lets them overlap, a stage is held until its transfer has gone. Gradients follow their last backward
-    pass as the cost model lets them overlap with it.
+    Activations cross the links as transfers at the efficiency that the cost model gives the route, or slower
+    where links are shared; unless the calibration lets them overlap, a stage is held until its transfer has
+    gone. Gradients follow their last backward pass as the cost model lets them overlap with it.
     """
     outcome = judge_training(problem, plan.strategy, plan.layers, plan.ranks())
     cabling = Cabling(router or Router(problem.topology))
@@ -47,14 +52,30 @@ def simulate_training(problem: TrainingProblem, plan: TrainingPlan, router: Rout
     reduced = reduce_network([*hops.values(), *gradients], cabling.cables)
     between, within = dict(zip(hops, reduced.bundles, strict=False)), reduced.bundles[len(hops) :]
     model = step_model(problem, plan, outcome, traffic, between, within)
-    env = simpy.Environment()
-    shared = SharedLinks(env, reduced)
-    run = run_step(env, model, shared)
-    alone = simpy.Environment()
-    shortest = run_step(alone, model, Uncontended(alone), trace=False)
-    return JobOutcome(
-        _record(problem, plan, run, shortest.seconds), _links(plan, traffic, reduced, shared, run), run.seconds
-    )
+    run, cycle, shared = _run(model, plan.num_micro_batches, partial(SharedLinks, reduced=reduced))
+    shortest, _, _ = _run(model, plan.num_micro_batches, Uncontended)
+    record = _record(problem, plan, run, shortest.seconds)
+    return JobOutcome(record, _links(plan, traffic, reduced, shared, cycle), run.seconds)
+
+
+AnyCarrier = TypeVar("AnyCarrier", bound=Carrier)
+
+
+def _run(
+    model: StepModel, num_micro_batches: int, make: Callable[[simpy.Environment], AnyCarrier]
+) -> tuple[StepRun, Cycle | None, AnyCarrier]:
+    """Run a step: of many micro-batches as many as show the cycle that the others repeat."""
+    count = first_count(model, num_micro_batches)
+    while True:
+        env = simpy.Environment()
+        carrier = make(env)
+        run = run_step(env, model, carrier, count)
+        if count == num_micro_batches:
+            return run, None, carrier
+        cycle = find_cycle(model, run, num_micro_batches - count)
+        if cycle is not None:
+            return extended(model, run, cycle), cycle, carrier
+        count = min(2 * count, num_micro_batches)
 
 
 def step_model(
@@ -71,11 +92,12 @@ def step_model(
     share = float(costs.backward_share[0])
     fixed, whole = traffic.alpha / strategy.virtual, (traffic.alpha + traffic.beta) / strategy.virtual
     synchronisation = [
-        Gradients(classes, float(fixed[stage]), costs.overlap * float(whole[stage])) if whole[stage] > 0.0 else None
+        Gradients(classes, float(fixed[stage]), costs.overlap * float(whole[stage]))
+        if whole[stage] > 0.0
+        else None
         for stage, classes in enumerate(gradients)
     ]
     return StepModel(
-        pipeline_schedule(strategy.pp, strategy.virtual, plan.num_micro_batches),
         strategy.virtual,
         (1.0 - share) * compute / strategy.virtual,
         share * compute / strategy.virtual,
@@ -86,7 +108,9 @@ def step_model(
     )
 
 
-def _record(problem: TrainingProblem, plan: TrainingPlan, run: StepRun, critical_path: float) -> JobSimulation:
+def _record(
+    problem: TrainingProblem, plan: TrainingPlan, run: StepRun, critical_path: float
+) -> JobSimulation:
     tokens = problem.job.global_batch * problem.job.sequence
     return JobSimulation(
         name=plan.name,
@@ -96,12 +120,22 @@ def _record(problem: TrainingProblem, plan: TrainingPlan, run: StepRun, critical
         bubble=run.bubble,
         throughput=tokens / run.seconds,
         utilisation={f"stage {stage}": float(busy) / run.seconds for stage, busy in enumerate(run.computed)},
-        timeline=both_ends(run.spans),
+        timeline=both_ends([_busy(note, plan.strategy.virtual) for note in run.notes]),
     )
 
 
+def _busy(note: Note, virtual: int) -> Busy:
+    """Name a note: ``F3`` for the forward pass of micro-batch 3, ``F3.1`` for its chunk 1."""
+    name: str = "reduce gradients" if note.category == "communication" else note.category
+    if note.op is not None:
+        chunk = f".{note.op.chunk}" if virtual > 1 else ""
+        sent = "send " if note.category == "communication" else ""
+        name = f"{sent}{note.op.kind[0].upper()}{note.op.micro_batch}{chunk}"
+    return Busy(note.start, f"stage {note.stage}", note.end, name, note.category)
+
+
 def _links(
-    plan: TrainingPlan, traffic: StepTraffic, reduced: Reduced, shared: SharedLinks, run: StepRun
+    plan: TrainingPlan, traffic: StepTraffic, reduced: Reduced, shared: SharedLinks, cycle: Cycle | None
 ) -> list[LinkUse]:
     """Return the use of the links of the first replica's nodes; of all links where it is on every node."""
     everywhere = {name.split("/", 1)[0] for name in plan.ranks()} <= traffic.nodes
@@ -111,5 +145,12 @@ def _links(
         return everywhere or bool(ends & traffic.nodes)
 
     background = traffic.background()
-    utilisation = shared.network.utilisation()
-    return link_uses(traffic.cabling.cables, reduced.members, utilisation, shared.waiting, background, wanted)
+    use = shared.network.utilisation()
+    waiting: dict[int, float] = defaultdict(float)
+    for time, row, lost in shared.lost:
+        waiting[row] += lost * (
+            1 if cycle is None or not cycle.begin <= time < cycle.end else 1 + cycle.times
+        )
+    if cycle is not None:
+        use = extended_use(use, cycle)
+    return link_uses(traffic.cabling.cables, reduced.members, use, waiting, background, wanted)

@@ -37,6 +37,8 @@ def training_decisions(problem: TrainingProblem, best: PlacedStrategy, budget: B
     floor = compute_bound(problem, many, model_flops(problem))
     found = []
     for name, title in _TRAINING.items():
+        if budget.stopped():
+            break
         chosen = _code(best.strategy, name)
         others = np.flatnonzero(getattr(many, name) != chosen)
         if not len(others):
@@ -91,6 +93,8 @@ def serving_decisions(problem: ServingProblem, best: PlacedService, budget: Budg
     found = []
     everything = serving_strategies(problem)
     for name, title in _SERVING.items():
+        if budget.stopped():
+            break
         chosen = getattr(best.strategy, name)
         others = [strategy for strategy in everything if getattr(strategy, name) != chosen]
         if not others:

@@ -34,7 +34,7 @@ from planner.workload import ResolvedJob
 
 GRACE = 10.0
 """Time to place the jobs on shares that are settled when the budget is over, s."""
-NUM_LINKS = 10
+NUM_LINKS = 256
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _proof(how: str, *, proven: bool) -> str:
 def busiest_links(
     topology: Topology, placed: Mapping[str, tuple[Problem, TrainingPlan | ServingPlan]]
 ) -> list[LinkLoad]:
-    """Return the ten busiest links under the traffic of all jobs, by mean utilisation.
+    """Return the links under the traffic of all jobs, busiest first, as many as the picture needs.
 
     Training traffic is symmetric over nodes; two representative nodes stand for all.
     """

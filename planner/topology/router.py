@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import pairwise
 
 import networkx as nx
 
@@ -45,7 +46,7 @@ class Router:
             If nothing joins them.
         """
         vertices = self.vertices(source, target)
-        return tuple(zip(vertices, vertices[1:], strict=False))
+        return tuple(pairwise(vertices))
 
     def vertices(self, source: str, target: str) -> tuple[str, ...]:
         """Return the parts along the way, both ends included."""

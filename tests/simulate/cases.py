@@ -20,7 +20,6 @@ from planner.placement import (
     Solver,
     Strategy,
     TrainingPlan,
-    TrainingPrediction,
     TrainingProblem,
     Transfer,
     judge_training,
@@ -45,10 +44,21 @@ from planner.topology import (
     TopologyDocument,
     resolve,
 )
-from planner.workload import CpuStage, Lengths, ModelReference, ServingJob, Slo, Traffic, TrainingJob, Transformer
+from planner.workload import (
+    CpuStage,
+    Lengths,
+    ModelReference,
+    ServingJob,
+    Slo,
+    Traffic,
+    TrainingJob,
+    Transformer,
+)
 
 GB = 1e9
-MODEL = Transformer(name="small", layers=8, hidden=1024, ffn=4096, heads=16, kv_heads=16, head_dim=64, vocab=8192)
+MODEL = Transformer(
+    name="small", layers=8, hidden=1024, ffn=4096, heads=16, kv_heads=16, head_dim=64, vocab=8192
+)
 
 
 def rate(gigabytes: float) -> BandwidthFigure:
@@ -62,9 +72,15 @@ def delay(seconds: float) -> LatencyFigure:
 
 
 def cluster(
-    nodes: int = 1, gpus: int = 4, *, nics: int = 1, nvlink: float = 100.0, port: float = 10.0, pcie: float = 20.0
+    nodes: int = 1,
+    gpus: int = 4,
+    *,
+    nics: int = 1,
+    nvlink: float = 100.0,
+    port: float = 10.0,
+    pcie: float = 20.0,
 ) -> Topology:
-    """Return equal nodes on one switch: GPUs on an NVSwitch and, by PCIe, on their NUMA domain; rates in GB/s."""
+    """Return equal nodes on one switch: GPUs on an NVSwitch and, by PCIe, on a NUMA domain; rates in GB/s."""
     device = Device(
         name="card",
         architecture="none",
@@ -88,9 +104,21 @@ def cluster(
         switches=[Switch(name="fast", kind="nvswitch")],
         nics=[Nic(name=f"nic[0-{nics - 1}]", numa="cpu0", bandwidth=rate(port))],
         links=[
-            Link(between=(f"gpu[0-{gpus - 1}]", "fast"), kind="nvlink", bandwidth=rate(nvlink), latency=delay(5e-7)),
-            Link(between=(f"gpu[0-{gpus - 1}]", "cpu0"), kind="pcie", bandwidth=rate(pcie), latency=delay(5e-7)),
-            Link(between=(f"nic[0-{nics - 1}]", "cpu0"), kind="pcie", bandwidth=rate(4 * port), latency=delay(5e-7)),
+            Link(
+                between=(f"gpu[0-{gpus - 1}]", "fast"),
+                kind="nvlink",
+                bandwidth=rate(nvlink),
+                latency=delay(5e-7),
+            ),
+            Link(
+                between=(f"gpu[0-{gpus - 1}]", "cpu0"), kind="pcie", bandwidth=rate(pcie), latency=delay(5e-7)
+            ),
+            Link(
+                between=(f"nic[0-{nics - 1}]", "cpu0"),
+                kind="pcie",
+                bandwidth=rate(4 * port),
+                latency=delay(5e-7),
+            ),
             Link(between=("cpu0", "cpu1"), kind="socket", bandwidth=rate(30.0), latency=delay(1e-7)),
         ],
     )
@@ -107,12 +135,18 @@ def cluster(
 def calibration(**numbers: float) -> Calibration:
     """Return the default coefficients with some of them replaced."""
     base = load_calibration()
-    changed = {name: base.coefficients[name].model_copy(update={"value": value}) for name, value in numbers.items()}
+    changed = {
+        name: base.coefficients[name].model_copy(update={"value": value}) for name, value in numbers.items()
+    }
     return base.model_copy(update={"coefficients": {**base.coefficients, **changed}})
 
 
 def training_problem(
-    topology: Topology, *, batch: int = 32, model: Transformer = MODEL, coefficients: Calibration | None = None
+    topology: Topology,
+    *,
+    batch: int = 32,
+    model: Transformer = MODEL,
+    coefficients: Calibration | None = None,
 ) -> TrainingProblem:
     """Return a training job on all GPUs of a machine."""
     job = TrainingJob(
@@ -206,8 +240,9 @@ def serving_plan(
         batching=Batching(max_batch=max_batch, max_tokens=max_tokens, window=window),
         memory=[],
         prediction=ServingPrediction(
-            rate=problem.job.traffic.rate, throughput_tokens_per_second=0.0, batch=0.0, ttft_mean=0.0, ttft_p99=0.0,
-            tpot_mean=0.0, tpot_p99=0.0, latency_mean=0.0, latency_p99=0.0, utilisation=0.0, breakdown={},
+            rate=problem.job.traffic.rate, throughput_tokens_per_second=0.0, batch=0.0, ttft_mean=0.0,
+            ttft_p99=0.0, tpot_mean=0.0, tpot_p99=0.0, latency_mean=0.0, latency_p99=0.0, utilisation=0.0,
+            breakdown={},
         ),
     )  # fmt: skip
 
@@ -232,7 +267,9 @@ def whole_plan(jobs: Mapping[str, JobPlan]) -> Plan:
     return Plan(
         name="by-hand",
         inputs=Inputs(topology=known, workload=known, calibration=known),
-        solver=Solver(planner="0", engine="none", seed=0, time_limit=1.0, seconds=0.0, candidates=0, visited=0),
+        solver=Solver(
+            planner="0", engine="none", seed=0, time_limit=1.0, seconds=0.0, candidates=0, visited=0
+        ),
         status="feasible",
         proof="none",
         objective=Objective(name="none", value=1.0, unit="s"),

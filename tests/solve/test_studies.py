@@ -1,0 +1,21 @@
+"""The shipped studies: each is proven, or within the stated gap, and passes the judge."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.studies import MOST_GAP, STUDIES
+from planner.solve import Budget
+from planner.study import Sources, check_study, solve_files
+
+
+@pytest.mark.parametrize("name", sorted(STUDIES))
+def test_study_is_proven_or_within_the_gap(name: str) -> None:
+    """The study ends with a legal plan whose gap is closed or small, and beats each baseline."""
+    study = solve_files(Sources(*STUDIES[name]), Budget(seconds=60.0))
+    assert check_study(study) == []
+    assert study.plan.status == "optimal" or study.plan.gap <= MOST_GAP
+    assert study.plan.baselines
+    assert all(baseline.ratio is None or baseline.ratio >= 1.0 - 1e-9 for baseline in study.plan.baselines)
+    assert study.plan.why
+    assert study.plan.links
