@@ -30,6 +30,9 @@ _BESIDE = frozenset({"communication", "copy"})
 FloatArray = NDArray[np.float64]
 Laned = Sequence[tuple[TimelineSpan, bool]]
 
+LONG_SILENCE = 0.1
+"""Share of a timeline without any span that is worth a note."""
+
 
 @dataclass(frozen=True)
 class Track:
@@ -76,6 +79,10 @@ def timeline(job: JobSimulation) -> Timeline | None:
     if (start, end) != (min(span.start for span in spans), whole):
         shown_time, all_time = units.show(end - start, "s"), units.show(whole, "s")
         notes.append(f"{shown_time} out of {all_time} shown, from {units.show(start, 's')}")
+    unseen = _unseen(spans)
+    if unseen is not None and job.kind == "training":
+        first, last = (units.show(at, "s") for at in unseen)
+        notes.append(f"the simulation kept no spans from {first} to {last}: work there goes on as before it")
     shown = {name: [s for s in tracks[name] if s.end > start and s.start < end] for name in names}
     merge = sum(map(len, shown.values())) > MOST_SPANS
     if merge:
@@ -90,6 +97,17 @@ def timeline(job: JobSimulation) -> Timeline | None:
     return Timeline(
         rows, marks, tuple(Swatch(f"t-{kind}", kind) for kind in kinds), tuple(map(sentence, notes)), label
     )
+
+
+def _unseen(spans: Sequence[TimelineSpan]) -> tuple[float, float] | None:
+    """Return the longest time that no span of any computing track begins in, where it is long."""
+    starts = np.sort(np.asarray([span.start for span in spans if span.category not in _BESIDE]))
+    if len(starts) < 2:
+        return None
+    longest = int(np.argmax(np.diff(starts)))
+    first, last = float(starts[longest]), float(starts[longest + 1])
+    whole = max(span.end for span in spans)
+    return (first, last) if last - first > LONG_SILENCE * whole else None
 
 
 def _window(spans: Sequence[TimelineSpan], *, clip: bool) -> tuple[float, float]:

@@ -5,6 +5,9 @@ from planner.simulate.links import FlowRecord, LinkSpec, duplex_weights
 from planner.simulate.network import Network
 from planner.simulate.plan import simulate_plan
 from planner.simulate.replay import FlowTrace, Replay, TracedFlow, replay
+from planner.simulate.result import JobSimulation, LinkUse, Percentiles, SimulationResult, TimelineSpan
+from planner.simulate.schedule import Op, pipeline_schedule
+from planner.simulate.serving import simulate_serving
 from planner.simulate.statistics import (
     Interval,
     batch_means_interval,
@@ -15,6 +18,7 @@ from planner.simulate.statistics import (
     student_t_quantile,
 )
 from planner.simulate.traces import load_trace
+from planner.simulate.training import simulate_training
 from planner.simulate.utilisation import Utilisation
 
 __all__ = [
@@ -25,11 +29,17 @@ __all__ = [
     "FlowTrace",
     "GpuCompute",
     "Interval",
+    "JobSimulation",
     "LinkSpec",
+    "LinkUse",
     "Network",
+    "Op",
+    "Percentiles",
     "Replay",
     "Server",
+    "SimulationResult",
     "Span",
+    "TimelineSpan",
     "TracedFlow",
     "Utilisation",
     "batch_means_interval",
@@ -39,7 +49,10 @@ __all__ = [
     "mser5",
     "named_stream",
     "percentile_interval",
+    "pipeline_schedule",
     "replay",
     "simulate_plan",
+    "simulate_serving",
+    "simulate_training",
     "student_t_quantile",
 ]

@@ -87,8 +87,8 @@ def sectioned_percentile(series: FloatArray, q: float, sections: int = SECTIONS)
 
     References
     ----------
-    .. [1] M. K. Nakayama, "Confidence intervals for quantiles using sectioning when applying variance-reduction
-       techniques", ACM TOMACS 24(4), 2014.
+    .. [1] M. K. Nakayama, "Confidence intervals for quantiles using sectioning when applying
+       variance-reduction techniques", ACM TOMACS 24(4), 2014.
     """
     if len(series) < 10 * sections:
         plain = percentile_interval(series, q)

@@ -1,8 +1,8 @@
 """What a training step sends: activations between stages and gradients around data-parallel groups.
 
-One replica stands for all: transfers are those that start or end on its nodes, so that ranks of other replicas
-on the same nodes share the links as they would. Tensor, context and expert traffic is part of the stage
-times; here it only counts as bytes carried.
+One replica stands for all: transfers are those that start or end on its nodes, so that ranks of other
+replicas on the same nodes share the links as they would. Tensor, context and expert traffic is part of the
+stage times; here it only counts as bytes carried.
 """
 
 from __future__ import annotations

@@ -59,7 +59,11 @@ Ranged = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_exp
 """A name, or a range that stands for several: ``gpu[0-7]``."""
 Part = Annotated[Ranged, AfterValidator(_without_slash)]
 """The name of a node or of a part of a machine, or a range of them."""
-Names = Annotated[list[Ranged], BeforeValidator(_one_or_many), Field(min_length=1)]
+Names = Annotated[
+    list[Ranged],
+    BeforeValidator(_one_or_many, json_schema_input_type=str | list[Ranged]),
+    Field(min_length=1),
+]
 
 
 class MigProfile(Record):

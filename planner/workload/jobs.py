@@ -33,7 +33,9 @@ class ModelReference(Record):
         return self
 
 
-Model = Annotated[ModelReference, BeforeValidator(_preset_or_dims)]
+Model = Annotated[
+    ModelReference, BeforeValidator(_preset_or_dims, json_schema_input_type=str | ModelReference)
+]
 
 
 class Lengths(Record):

@@ -6,13 +6,14 @@ from scipy import stats
 
 from planner.costs import ServingCandidates, ServingModel, ServingSpans, load_calibration
 from planner.costs.serving import context_tokens, lognormal_p99
-from planner.workload import Lengths, ServingJob, Traffic
+from planner.workload import Lengths, ModelReference, ServingJob, Traffic
 from tests.costs.cases import FABRIC, RATES, preset
 
 
 def chat(rate: float, prompt: float = 500.0, output: float = 100.0, cv: float = 0.5) -> ServingJob:
-    lengths = {"prompt": Lengths(mean=prompt, cv=cv), "output": Lengths(mean=output, cv=cv)}
-    return ServingJob(kind="serving", name="chat", model="llama3-8b", traffic=Traffic(rate=rate, **lengths))
+    traffic = Traffic(rate=rate, prompt=Lengths(mean=prompt, cv=cv), output=Lengths(mean=output, cv=cv))
+    reference = ModelReference(preset="llama3-8b")
+    return ServingJob(kind="serving", name="chat", model=reference, traffic=traffic)
 
 
 def served(job: ServingJob, *tensor: int, replicas: int = 1) -> ServingModel:

@@ -40,6 +40,7 @@ SMALL = Transformer(
 GPUS = [f"dgx-h100/gpu{index}" for index in range(8)]
 STRATEGY = Strategy(tp=2, pp=2, dp=2, micro_batch=1, sharding="optimizer")
 REFERENCE = InputReference(name="x", digest="sha256:0")
+INPUTS = Inputs(topology=REFERENCE, workload=REFERENCE, calibration=REFERENCE)
 
 
 @cache
@@ -117,7 +118,7 @@ def whole(job: JobPlan, value: float, bound: float | None = None) -> Plan:
     """Return a plan document around one job's plan."""
     least = value if bound is None else bound
     return Plan(
-        schema_="plan/1", name="test", inputs=Inputs(topology=REFERENCE, workload=REFERENCE, calibration=REFERENCE),
+        schema_="plan/1", name="test", inputs=INPUTS,
         solver=Solver(planner="0", engine="hand", seed=0, time_limit=1, seconds=0, candidates=1, visited=1),
         status="feasible", proof="none", objective=Objective(name="x", value=value, unit="s"),
         bound=least, gap=0.0, jobs=[job], assumed_share=0.0,

@@ -32,6 +32,11 @@ def test_a_sound_plan_passes_and_its_objective_is_recomputed() -> None:
     assert check({"chat": serving_problem()}, whole(served, served.prediction.latency_p99)) == []
 
 
+def slower(plan: TrainingPlan) -> TrainingPlan:
+    seconds = 1.001 * plan.prediction.step_time
+    return changed(plan, prediction=plan.prediction.model_copy(update={"step_time": seconds}))
+
+
 FAULTS: list[tuple[str, Callable[[TrainingPlan], TrainingPlan]]] = [
     ("unknown GPU 'dgx-h100/gpu9'", lambda p: changed(p, devices=[*GPUS[:7], "dgx-h100/gpu9"])),
     ("a GPU holds two ranks", lambda p: changed(p, devices=[*GPUS[:7], GPUS[0]])),
@@ -42,14 +47,8 @@ FAULTS: list[tuple[str, Callable[[TrainingPlan], TrainingPlan]]] = [
     ("a stage has fewer layers", lambda p: changed(p, layers=[8, 0])),
     ("micro-batches stated", lambda p: changed(p, num_micro_batches=9)),
     ("memory is stated for 1 of 2", lambda p: changed(p, memory=p.memory[:1])),
-    (
-        "step time",
-        lambda p: changed(p, prediction=p.prediction.model_copy(update={"step_time": 1.001 * p.prediction.step_time})),
-    ),
-    (
-        "stage 1 states",
-        lambda p: changed(p, memory=[p.memory[0], p.memory[1].model_copy(update={"parts": {"all": 1.0}})]),
-    ),
+    ("step time", lambda p: slower(p)),
+    ("stage 1 states", lambda p: changed(p, memory=[p.memory[0], p.memory[0]])),
 ]  # fmt: skip
 
 
@@ -66,7 +65,7 @@ RULES = [
     ({"ep": 2}, "a dense model has ep 1"),
     ({"micro_batch": 3}, "divides the global batch"),
     ({"sharding": "parameters"}, "sharded gradients and parameters need pp 1"),
-    ({"virtual": 3}, "interleaving needs"),
+    ({"virtual": 2, "micro_batch": 8}, "interleaving needs"),
     ({"tp": 1, "dp": 4, "sequence_parallel": True}, "sequence parallelism needs tp above 1"),
     ({"cp": 3, "dp": 1, "tp": 1}, "cp divides the sequence"),
 ]
@@ -114,16 +113,20 @@ def faulty(plan: ServingPlan, **update: Any) -> ServingPlan:
     return plan.model_copy(update=update)
 
 
+def second(plan: ServingPlan, **update: Any) -> ServingPlan:
+    return faulty(plan, replicas=[plan.replicas[0], plan.replicas[1].model_copy(update=update)])
+
+
 SERVING_FAULTS: list[tuple[str, Callable[[ServingPlan], ServingPlan]]] = [
-    ("a GPU is used twice", lambda p: faulty(p, replicas=[replica(0, GPUS[:2]), replica(1, GPUS[1:3])])),
-    ("unknown GPU", lambda p: faulty(p, replicas=[p.replicas[0], p.replicas[1].model_copy(update={"devices": ["x/gpu0", GPUS[5]]})])),
+    ("a GPU is used twice", lambda p: second(p, devices=GPUS[1:3])),
+    ("unknown GPU", lambda p: second(p, devices=["x/gpu0", GPUS[5]])),
     ("2 replicas stated, 1 placed", lambda p: faulty(p, replicas=p.replicas[:1])),
-    ("has 1 GPUs, 2 expected", lambda p: faulty(p, replicas=[p.replicas[0], replica(1, GPUS[4:5])])),
-    ("cores planned on dgx-h100/numa0", lambda p: faulty(p, replicas=[replica(0, GPUS[:2], cores=30), p.replicas[1]])),
-    ("does not place every CPU stage once", lambda p: faulty(p, replicas=[p.replicas[0], p.replicas[1].model_copy(update={"stages": []})])),
+    ("has 1 GPUs, 2 expected", lambda p: second(p, devices=GPUS[4:5])),
+    ("cores planned on dgx-h100/numa1", lambda p: second(p, stages=replica(1, GPUS[4:6], cores=30).stages)),
+    ("does not place every CPU stage once", lambda p: second(p, stages=[])),
     ("do not split", lambda p: faulty(p, layers=[7])),
     ("p99 latency", lambda p: faulty(p, prediction=p.prediction.model_copy(update={"latency_p99": 1.0}))),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("sentence", "spoil"), SERVING_FAULTS)

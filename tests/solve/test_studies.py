@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.studies import MOST_GAP, STUDIES
-from planner.solve import Budget
-from planner.study import Sources, check_study, solve_files
+from planner.study import check_study
+from tests.studies import solved
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))
 def test_study_is_proven_or_within_the_gap(name: str) -> None:
     """The study ends with a legal plan whose gap is closed or small, and beats each baseline."""
-    study = solve_files(Sources(*STUDIES[name]), Budget(seconds=60.0))
+    study = solved(name)
     assert check_study(study) == []
     assert study.plan.status == "optimal" or study.plan.gap <= MOST_GAP
     assert study.plan.baselines
