@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PIPED_WIDTH = 110
 """Columns where standard output is no terminal."""
-MOST_ROWS = 12
+MOST_ROWS = 20
 
 
 def stdout_console() -> Console:

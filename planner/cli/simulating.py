@@ -11,10 +11,12 @@ from planner.cli.group import common_options, examples, moved_inputs, verbosity,
 from planner.cli.output import print_json, print_summary, print_table, progress, stdout_console
 from planner.cli.places import check_file
 from planner.report import Table, chrome_trace, plan_summary
-from planner.schema import dump_yaml, plain, write_text_atomic
+from planner.schema import dump_yaml, write_text_atomic
 from planner.study import load_study
 
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+SERIES = {"jobs": {"__all__": {"timeline", "latency_cdf"}}, "links": {"__all__": {"series"}}}
+"""What is too long to print: it is in the files of ``--output`` and ``--trace``."""
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -63,7 +65,7 @@ def simulate_command(
     if trace is not None:
         write_text_atomic(trace, json.dumps(chrome_trace(result)))
     if wants_json(ctx):
-        print_json(plain(result))
+        print_json(result.model_dump(by_alias=True, exclude=SERIES))
         return
     print_summary(plan_summary(study.plan, result), verbosity(ctx))
 

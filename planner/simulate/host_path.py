@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal
 
 from planner.costs.host import service_time
@@ -97,7 +98,7 @@ def _stages(
 ) -> Iterator[Stage]:
     machine = problem.topology.node_of[replica.node].machine
     place: Mapping[str, CpuPlacement] = {item.stage: item for item in replica.stages}
-    for stage, following in zip(stages, [*stages[1:], None], strict=True):
+    for stage, following in zip_longest(stages, stages[1:]):
         pool = place.get(stage.name)
         if pool is None or pool.cores < stage.parallel:
             raise SimulationError(

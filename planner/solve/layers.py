@@ -24,7 +24,10 @@ BLOCK = 4096.0
 
 @dataclass(frozen=True)
 class Split:
-    """Layers per stage, the step time, s, and a proven lower bound of it."""
+    """Layers per stage, the step time, s, and a proven lower bound of it.
+
+    Without layers nothing was found in time, and the step time is infinite.
+    """
 
     layers: list[int]
     seconds: float
@@ -135,7 +138,8 @@ def best_split(
 ) -> Split | None:
     """Return the best layer split, ``None`` where none fits.
 
-    A single stage needs no search; a balanced split that meets the even-split bound needs no proof.
+    A single stage needs no search. Where the time ends first, the bound is below the step time, and there
+    may be no layers at all.
     """
     if strategy.pp == 1:
         layers = [problem.model.layers]
@@ -154,17 +158,16 @@ def best_split(
     solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
     status = solver.solve(layered.model)
     assert status != cp_model.MODEL_INVALID, layered.model.validate()
-    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+    if status == cp_model.INFEASIBLE:
         return None
+    bound = solver.best_objective_bound / TICKS / strategy.virtual
+    if status == cp_model.UNKNOWN:
+        return Split([], float("inf"), max(bound, 0.0))
     found = [solver.value(variable) for variable in layered.layers]
     split = _as_split(problem, strategy, costs, row, found)
     if status == cp_model.OPTIMAL:
         return split
-    return Split(
-        split.layers,
-        split.seconds,
-        min(split.seconds, solver.best_objective_bound / TICKS / strategy.virtual),
-    )
+    return Split(split.layers, split.seconds, min(split.seconds, bound))
 
 
 def balanced(problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int) -> list[int]:

@@ -156,6 +156,10 @@ class TrainingSearch:
         split = best_split(problem, strategy, costs, 0, seconds=self.budget.left, seed=self.budget.seed)
         if split is None or split.bound >= self.incumbent * (1 - TOLERANCE):
             return
+        if split.bound < split.seconds * (1 - TOLERANCE):
+            self.unresolved.append(split.bound)
+        if not split.layers:
+            return
         gpus = nested_layout(strategy, chain, problem.hierarchy)
         if gpus is not None and self._accept(strategy, split.layers, gpus) <= split.seconds * (1 + TOLERANCE):
             return

@@ -35,6 +35,7 @@ from planner.workload import ResolvedJob
 GRACE = 10.0
 """Time to place the jobs on shares that are settled when the budget is over, s."""
 NUM_LINKS = 256
+"""Most links that a plan lists: enough to colour the pictures of a report."""
 
 
 @dataclass(frozen=True)

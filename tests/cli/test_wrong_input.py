@@ -29,7 +29,7 @@ MISTAKES = {
     "misspelt device": ("h100-sxm-80", "h100-smx-80", "h100-smx-80", "did you mean 'h100-sxm-80'"),
     "dangling link": ("[numa0, pcie]", "[numa9, pcie]", "[numa9, pcie]", "did you mean 'numa0'"),
     "wrong unit": ("memory: 256 GiB", "memory: 256 GB/s", "256 GB/s", "GiB"),
-    "duplicate key": ("    cores: 16\n", "    cores: 16\n    cores: 8\n", "cores: 8", "first given on line 8"),
+    "duplicate key": ("    cores: 16\n", "    cores: 16\n    cores: 8\n", "cores: 8", "on line 8"),
     "no unit": ("memory: 256 GiB", "memory: 256", "256\n", "unit"),
 }
 

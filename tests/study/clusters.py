@@ -14,7 +14,12 @@ PORT = "{value: 50 GB/s, provenance: assumed, source: test}"
 BOX = """
 - name: {name}
   numa:
-  - {{name: numa0, arch: x86_64, cores: {cores}, core_speed: 1.0, memory: 256 GiB, memory_bandwidth: 200 GB/s}}
+  - name: numa0
+    arch: x86_64
+    cores: {cores}
+    core_speed: 1.0
+    memory: 256 GiB
+    memory_bandwidth: 200 GB/s
   gpus:
   - {{name: "gpu[0-{last}]", device: {device}, numa: numa0}}
   nics:

@@ -69,10 +69,10 @@ def test_a_machine_without_gpus_is_refused() -> None:
         solve(documents(topology(text), serving("chat")), Budget())
 
 
-def test_the_busiest_links_are_ten_at_most_in_order() -> None:
+def test_the_busiest_links_come_first() -> None:
     """Links are sorted by utilisation, which is load over rate."""
     study = solve(documents(topology(box(gpus=8, cores=32)), serving("chat", "llama3-70b")), Budget())
     links = study.plan.links
-    assert 0 < len(links) <= 10
+    assert links
     assert [link.utilisation for link in links] == sorted((link.utilisation for link in links), reverse=True)
     assert all(link.utilisation == pytest.approx(link.load / link.rate) for link in links)
