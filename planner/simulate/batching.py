@@ -62,7 +62,7 @@ class Limits:
     cache_tokens
         Tokens that the key-value cache holds.
     window
-        Longest wait of an idle replica for more prompts, s.
+        Longest wait of an idle replica for more prompts, s; with none it takes what comes at the same time.
     """
 
     max_batch: int
@@ -125,19 +125,18 @@ class Replica:
         request.queued = self.env.now
         self._waiting.append(request)
         if self._idle:
-            self._begin_or_gather()
+            self._gather()
         elif self._decoding is not None and len(self._waiting) == 1 and self._fits(request):
             self._cut_decoding(self._decoding)
 
     # -- iterations --------------------------------------------------------------------------------------
 
-    def _begin_or_gather(self) -> None:
-        """Start now, or when the window that the first waiting request opened has passed."""
-        if self.limits.window > 0.0 and len(self._waiting) < self.limits.max_batch:
-            if len(self._waiting) == 1:
-                self._at(self.limits.window, self._next)
-            return
-        self._next()
+    def _gather(self) -> None:
+        """Start when the window that the first waiting request opened has passed, or the batch is full."""
+        if len(self._waiting) >= self.limits.max_batch:
+            self._next()
+        elif len(self._waiting) == 1:
+            self._at(self.limits.window, self._next)
 
     def _next(self) -> None:
         """Begin the next iteration, if there is anything to do."""

@@ -53,7 +53,7 @@ def simulate_plan(
     Notes
     -----
     Jobs have GPUs of their own; links that they share are simulated for each job by itself, and their loads
-    are added up.
+    are added up, as if each job went on for the whole horizon.
     """
     routers: dict[int, Router] = {}
     outcomes = []
@@ -65,13 +65,14 @@ def simulate_plan(
         router = routers.setdefault(id(problem.topology), Router(problem.topology))
         trace = (traces or {}).get(job.name)
         outcomes.append(_simulate_job(problem, job, seed, requests, trace, router))
+    horizon = max(outcome.horizon for outcome in outcomes)
     return SimulationResult(
         plan=plan.name,
         plan_digest=digest(plan),
         seed=seed,
-        horizon=max(outcome.horizon for outcome in outcomes),
+        horizon=horizon,
         jobs=[outcome.job for outcome in outcomes],
-        links=busiest(merged([outcome.links for outcome in outcomes])),
+        links=busiest(merged([outcome.links for outcome in outcomes], horizon)),
     )
 
 
@@ -87,21 +88,22 @@ def _simulate_job(
     )
 
 
-def merged(uses: Sequence[Sequence[LinkUse]]) -> list[LinkUse]:
-    """Return one record per link: the loads of several jobs add up, the series is that of the busiest."""
+def merged(uses: Sequence[Sequence[LinkUse]], horizon: float) -> list[LinkUse]:
+    """Return one record per link over a horizon, s: loads of several jobs add up, the busiest gives the series."""
+    if len(uses) == 1:
+        return list(uses[0])
     found: dict[tuple[str, str], LinkUse] = {}
     for links in uses:
         for link in links:
             key = link.source, link.target
             found[key] = _sum(found[key], link) if key in found else link
-    return list(found.values())
+    return [link.model_copy(update={"carried": link.mean * link.rate * horizon}) for link in found.values()]
 
 
 def _sum(left: LinkUse, right: LinkUse) -> LinkUse:
     busier = left if left.mean >= right.mean else right
     return busier.model_copy(
         update={
-            "carried": left.carried + right.carried,
             "mean": min(left.mean + right.mean, 1.0),
             "peak": min(left.peak + right.peak, 1.0),
             "saturated": max(left.saturated, right.saturated),

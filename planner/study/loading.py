@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from planner.errors import DigestMismatchError, PlanError
@@ -66,7 +67,7 @@ def _where(plan_path: Path, plan: Plan, what: str) -> str:
     reference = getattr(plan.inputs, what).path
     if reference is None:
         raise PlanError(f"{plan_path} does not say where its {what} is; name it with --{what}")
-    beside = plan_path.parent / reference
+    beside = Path(os.path.normpath(plan_path.parent / reference))
     if beside.is_file():
         return str(beside)
     if presets.exists(KINDS[what], reference):

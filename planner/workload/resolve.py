@@ -175,7 +175,8 @@ def _mismatches(job: TrainingJob | ServingJob, model: Transformer) -> Iterator[F
 def _digest(document: WorkloadDocument, jobs: list[ResolvedJob]) -> str:
     whole = hashlib.sha256(canonical_json(document))
     for resolved in jobs:
-        whole.update(json.dumps(plain(resolved.model), sort_keys=True).encode())
+        shape = resolved.model.model_copy(update={"name": "model", "source": None})  # names follow folders
+        whole.update(json.dumps(plain(shape), sort_keys=True).encode())
         if resolved.trace is not None:
             with resolved.trace.open("rb") as stream:
                 whole.update(hashlib.file_digest(stream, "sha256").digest())

@@ -78,7 +78,7 @@ def test_it_is_readable() -> None:
         "memory: 80 GiB\n"
         "efficiency:\n  8: 0.5\n  16: 0.85\n"
         "shape:\n  radius: 7.0\n"
-        "names:\n- x\n- y\n"
+        'names:\n- x\n- "y"\n'
         "sizes: [1, 2, 3, 4, 5]\n"
         "pair:\n- 1\n- one\n"
         "colour: blue\n"
@@ -99,3 +99,10 @@ def test_the_same_object_twice_is_written_twice() -> None:
     """The reader refuses aliases, so the writer makes none."""
     part = {"a": [1]}
     assert read_tree(schema.dump_yaml({"x": part, "y": part}), "f")[0] == {"x": part, "y": part}
+
+
+def test_letters_that_other_readers_take_for_booleans_are_quoted() -> None:
+    """``y`` and ``n`` in either case are words here and booleans elsewhere, Kubernetes included."""
+    for letter in "yYnN":
+        assert schema.dump_yaml({"value": letter}) == f'value: "{letter}"\n'
+    assert schema.dump_yaml({"value": "yes"}) == "value: 'yes'\n"

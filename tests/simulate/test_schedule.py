@@ -45,7 +45,7 @@ def test_every_stage_does_every_pass_once_and_nothing_deadlocks(shape: tuple[int
     schedule = pipeline_schedule(stages, virtual, count)
     for work in schedule:
         assert Counter(work) == Counter(
-            Op(kind, index, chunk)  # type: ignore[arg-type]
+            Op(kind, index, chunk)
             for kind in ("forward", "backward")
             for index in range(count)
             for chunk in range(virtual)
@@ -81,7 +81,7 @@ def test_one_forward_one_backward_is_the_textbook_one() -> None:
 
 
 def test_interleaved_passes_groups_through_each_chunk() -> None:
-    """The first of two stages with two chunks runs two micro-batches through chunk 0, then through chunk 1."""
+    """Stage 0 of 2 with two chunks runs two micro-batches through chunk 0, then through chunk 1."""
     work = pipeline_schedule(2, 2, 4)[0]
     forwards = [(op.micro_batch, op.chunk) for op in work if op.kind == "forward"]
     backwards = [(op.micro_batch, op.chunk) for op in work if op.kind == "backward"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import simpy
 from hypothesis import given
 from hypothesis import strategies as st
-from simpy.events import ProcessGenerator
 
 from planner.costs import load_calibration
 from planner.placement import Strategy, TrainingProblem, judge_training, make_problem
@@ -24,6 +24,9 @@ from planner.simulate.training import step_model
 from planner.topology import Router, load_topology
 from planner.workload import load_workload
 from tests.simulate.cases import calibration, cluster, training_plan, training_problem
+
+if TYPE_CHECKING:
+    from simpy.events import ProcessGenerator
 
 TOLERANCE = 1e-9
 
@@ -101,7 +104,7 @@ def test_preset_plans_are_within_a_few_percent_of_the_closed_form(
 
 
 def test_two_stages_and_one_micro_batch_add_up_by_hand() -> None:
-    """Forward, transfer, forward, backward, transfer, backward, update: each once, one after the other."""
+    """Forward, transfer, forward, backward, transfer, backward, update: one after the other."""
     exact = calibration(nvlink_efficiency=1.0, collective_step_overhead=3e-6)
     problem = training_problem(cluster(1, 2), batch=1, coefficients=exact)
     plan = training_plan(problem, Strategy(pp=2))
@@ -119,7 +122,7 @@ def test_two_stages_and_one_micro_batch_add_up_by_hand() -> None:
 
 
 def test_ranks_that_share_a_port_wait_for_each_other_and_the_port_is_named() -> None:
-    """Four tensor ranks that send through one port take longer than the critical path, because of that port."""
+    """Four tensor ranks behind one port take longer than the critical path, because of that port."""
     problem = training_problem(cluster(2, 4, nics=1))
     outcome = simulated(problem, Strategy(tp=4, pp=2))
     assert outcome.job.step_time is not None and outcome.job.critical_path is not None
@@ -141,7 +144,7 @@ def test_a_port_for_each_rank_removes_the_wait() -> None:
 
 
 def test_transfers_that_overlap_cost_less() -> None:
-    """The larger the share of a hop that may overlap, the shorter the step; all of it leaves the latency of one."""
+    """The larger the share of a hop that may overlap with computing, the shorter the step."""
     times = []
     for overlap in (0.0, 0.5, 1.0):
         problem = training_problem(cluster(2, 4), coefficients=calibration(pipeline_overlap=overlap))
@@ -165,7 +168,7 @@ def test_gradients_hide_behind_the_last_backward_pass() -> None:
 
 @st.composite
 def shared_networks(draw: st.DrawFn) -> tuple[list[list[Transfer]], list[Cable]]:
-    """Draw bundles over few links of few distinct rates, so that many things are alike, and some duplex groups."""
+    """Draw bundles over few links of few distinct rates, some with a duplex group, so that many are alike."""
     cables = []
     for index in range(draw(st.integers(2, 4))):
         rate = draw(st.sampled_from([4.0, 8.0]))
@@ -275,7 +278,7 @@ def test_no_cycle_is_claimed_where_stages_still_drift() -> None:
 
 
 def test_a_large_plan_is_simulated_by_one_replica() -> None:
-    """512 micro-batches on 16 stages of 8 tensor ranks need few transfers, and show links of their nodes only."""
+    """256 micro-batches on 16 stages of 8 tensor ranks show the links of the first replica's nodes."""
     found = load_workload("llama3-70b-training").jobs[0]
     problem = make_problem(found.job, found.model, load_topology("dgx-h100-x64"), load_calibration())
     assert isinstance(problem, TrainingProblem)

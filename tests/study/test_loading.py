@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,26 @@ def test_changed_inputs_are_refused_unless_forced(stored: Path, file: str, old: 
         load_study(stored)
     assert caught.value.what == {"machine.yaml": "topology", "jobs.yaml": "workload"}[file]
     assert load_study(stored, force=True).plan.jobs
+
+
+def test_a_plan_of_a_model_on_disk_survives_a_move(tmp_path: Path) -> None:
+    """The folder's name, after which the model is called, is no part of what the plan depends on."""
+    first = tmp_path / "first"
+    first.mkdir()
+    (first / "machine.yaml").write_text(f"schema: topology/1\nname: small\nmachines:\n{box()}\n")
+    job = serving("a").replace("llama3-8b", "{config: config.json}")
+    (first / "job.yaml").write_text(f"schema: workload/1\nname: jobs\njobs:\n{job}\n")
+    fields = {"model_type": "llama", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 8}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 32000}
+    (first / "config.json").write_text(json.dumps({**fields, **heads}))
+    study = solve_files(Sources(first / "machine.yaml", first / "job.yaml", folder=first / "out"), Budget())
+    (first / "out").mkdir()
+    write_text_atomic(first / "out" / "plan.yaml", dump_yaml(study.plan))
+    second = first.rename(tmp_path / "second")
+    assert check_study(load_study(second / "out" / "plan.yaml")) == []
+    (second / "config.json").write_text(json.dumps({**fields, **heads, "num_hidden_layers": 9}))
+    with pytest.raises(DigestMismatchError):
+        load_study(second / "out" / "plan.yaml")
 
 
 def test_comments_and_layout_do_not_count_as_changes(stored: Path) -> None:

@@ -79,7 +79,7 @@ def test_presets_ask_for_what_they_say() -> None:
     assert (gpt3.job.sequence, gpt3.job.global_batch) == (2048, 1536)
     (visual,) = load_workload("multimodal-serving").jobs
     assert isinstance(visual.job, ServingJob)
-    assert [stage.name for stage in visual.job.before] == ["jpeg-decode", "tokenise"]
+    assert [stage.name for stage in visual.job.before] == ["tokenise", "jpeg-decode"]
     assert [stage.name for stage in visual.job.after] == ["detokenise"]
     assert visual.model.vision is not None
     assert visual.job.traffic.images == 1
