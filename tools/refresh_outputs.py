@@ -4,7 +4,8 @@
 
 A fenced block after a line such as "`machine.yaml`:" is written to that file; in a fenced block of language
 console each line that starts with "$ " is run, in one temporary folder per page, and what it prints replaces
-what stands below it. A comment <!-- lines: 20 --> before a block keeps the first 20 lines of each output.
+what stands below it. Before a block, <!-- lines: 20 --> keeps the first 20 lines of each output, and
+<!-- parts: Result; Why --> the first part, those with such titles, and the last line.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 FILE = re.compile(r"`([\w./-]+)`:\n+```\w+\n(.*?)```", re.DOTALL)
-CONSOLE = re.compile(r"(?:<!-- lines: (\d+) -->\n+)?```console\n(.*?)```", re.DOTALL)
+CONSOLE = re.compile(r"(?:<!-- (lines|parts): (.*?) -->\n+)?```console\n(.*?)```", re.DOTALL)
 WIDTH = "100"
 
 
@@ -30,7 +30,9 @@ def refreshed(text: str) -> str:
     subprocess.CalledProcessError
         If a command fails.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as parent:
+        folder = str(Path(parent, "work"))
+        Path(folder).mkdir()
         for name, content in FILE.findall(text):
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,10 +41,10 @@ def refreshed(text: str) -> str:
 
 
 def _block(block: re.Match[str], folder: str) -> str:
-    most = int(block[1]) if block[1] else None
-    lines = [line for command in commands(block[2]) for line in _run(command, folder, most)]
-    start = block[0].index("```console")
-    return block[0][:start] + "\n".join(["```console", *lines, "```"])
+    shown: list[str] = []
+    for command in commands(block[3]):
+        shown += [f"$ {command}", *_trimmed(_run(command, folder), block[1], block[2])]
+    return block[0][: block[0].index("```console")] + "\n".join(["```console", *shown, "```"])
 
 
 def commands(block: str) -> list[str]:
@@ -50,18 +52,26 @@ def commands(block: str) -> list[str]:
     return [line[2:] for line in block.splitlines() if line.startswith("$ ")]
 
 
-def _run(command: str, folder: str, most: int | None) -> Iterator[str]:
-    yield f"$ {command}"
+def _run(command: str, folder: str) -> list[str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {**os.environ, "PATH": path, "COLUMNS": WIDTH}
     result = subprocess.run(
         command, shell=True, cwd=folder, env=env, capture_output=True, text=True, check=True
     )
-    lines = [line.rstrip() for line in result.stdout.splitlines()]
-    if most is None or len(lines) <= most + 2:
-        yield from lines
-        return
-    yield from (*lines[:most], "...", lines[-1])
+    return [line.rstrip() for line in result.stdout.splitlines()]
+
+
+def _trimmed(lines: list[str], how: str | None, what: str) -> list[str]:
+    if how == "lines":
+        most = int(what)
+        return lines if len(lines) <= most + 2 else [*lines[:most], "...", lines[-1]]
+    if how != "parts":
+        return lines
+    first, *parts = "\n".join(lines[:-1]).split("\n\n")
+    titles = tuple(title.strip() for title in what.split(";"))
+    kept = [first, *(part if part.startswith(titles) else "..." for part in parts)]
+    kept = [part for index, part in enumerate(kept) if part != "..." or kept[index - 1] != "..."]
+    return ["\n\n".join(kept), lines[-1]]
 
 
 def main() -> None:

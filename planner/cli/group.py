@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from planner.errors import DocumentError, InfeasibleError, PlannerError, nearest
+from planner.errors import DocumentError, InfeasibleError, NoPlanError, PlannerError, nearest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,6 +27,10 @@ class PlannerGroup(click.Group):
             return super().invoke(ctx)
         except PlannerError as error:
             _report(ctx, error, message_of(error), error.exit_code)
+        except KeyboardInterrupt:
+            interrupted = NoPlanError("interrupted; nothing was written")
+            code = interrupted.exit_code if ctx.invoked_subcommand == "solve" else PlannerError.exit_code
+            _report(ctx, interrupted, message_of(interrupted), code)
         except click.ClickException as error:
             if wants_json(ctx):
                 click.echo(json.dumps(_as_object(error, error.format_message(), error.exit_code)))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-NOTE = b"planner: stopping; the best plan so far will be kept (interrupt again to end at once)\n"
+NOTE = b"planner: stopping; the best plan so far will be written (interrupt again to end at once)\n"
 
 
 @dataclass
@@ -18,13 +18,14 @@ class Interrupts:
 
     Attributes
     ----------
-    searching
-        Whether an interrupt only has to be noted, because the search looks for it by itself.
+    waiting
+        Whether the first interrupt is only noted: the search looks for it by itself, and what is being
+        written is nearly done.
     asked
-        Whether the search was told to stop.
+        Whether there was an interrupt.
     """
 
-    searching: bool = True
+    waiting: bool = True
     asked: bool = False
 
     def stopped(self) -> bool:
@@ -37,11 +38,11 @@ class Interrupts:
         Raises
         ------
         KeyboardInterrupt
-            If this is the second one, or the search is over.
+            If this is the second one, or nobody waits for it.
         """
-        if self.asked or not self.searching:
+        again, self.asked = self.asked, True
+        if again or not self.waiting:
             raise KeyboardInterrupt
-        self.asked = True
         os.write(2, NOTE)  # a handler must not use buffered streams
 
 

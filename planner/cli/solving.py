@@ -11,6 +11,7 @@ from planner.cli.interrupts import Interrupts, interrupts
 from planner.cli.output import print_json, print_summary, progress
 from planner.cli.places import check_folder
 from planner.report import bundle_files, plan_summary, summary_json, write_folder
+from planner.report.bundle import PLAN
 from planner.schema import presets
 from planner.simulate.result import SimulationResult
 from planner.solve import Budget
@@ -78,33 +79,36 @@ def solve_command(
     Prints the plan with its proof and leaves plan.yaml, k8s/, launch/, report.html and summary.json in a
     folder. Ctrl-C ends the search and keeps the best plan found.
     """
-    with interrupts() as asked:
+    with interrupts() as signals:
         documents = load_documents(Sources(topology, workload, calibration))
         folder = output or Path("out") / documents.plan_name
         check_folder(folder, force=force)
         with progress("solving", verbosity(ctx)) as shown:
-            budget = Budget(seconds=time_limit, seed=seed, stopped=asked.stopped, progress=shown)
+            budget = Budget(seconds=time_limit, seed=seed, stopped=signals.stopped, progress=shown)
             study = solve(documents, budget, Sources(topology, workload, calibration, folder))
-            result = _simulated(study, seed, asked) if simulate else None
-        write_folder(folder, bundle_files(study, result, folder / "plan.yaml"), force=force)
-    if asked.asked:
-        click.echo(f"planner: interrupted; {folder / 'plan.yaml'} is the best plan found so far", err=True)
+            cut = signals.asked
+            result = _simulated(study, seed, signals) if simulate and not cut else None
+        files = bundle_files(study, result, folder / PLAN)
+        write_folder(folder, files, force=force)
+    if cut:
+        click.echo(f"planner: interrupted; {folder / PLAN} is the best plan found so far", err=True)
     if wants_json(ctx):
-        print_json(summary_json(study.plan, result, folder / "plan.yaml"))
+        print_json(summary_json(study.plan, result, folder / PLAN))
         return
     print_summary(plan_summary(study.plan, result), verbosity(ctx))
-    click.echo(f"Written to {folder}/: plan.yaml, report.html, summary.json, k8s/, launch/")
+    names = dict.fromkeys(name.split("/")[0] + ("/" if "/" in name else "") for name in files)
+    click.echo(f"Written to {folder}/: {', '.join(names)}")
 
 
-def _simulated(study: Study, seed: int, asked: Interrupts) -> SimulationResult | None:
-    """Simulate briefly; an interrupt before or during that keeps the plan without a simulation."""
+def _simulated(study: Study, seed: int, signals: Interrupts) -> SimulationResult | None:
+    """Simulate briefly; an interrupt meanwhile keeps the plan without a simulation."""
     from planner.simulate import simulate_plan
 
-    if asked.asked:
-        return None
-    asked.searching = False
+    signals.waiting = False
     try:
         return simulate_plan(study.problems, study.plan, seed=seed, requests=QUICK_REQUESTS)
     except KeyboardInterrupt:
-        click.echo("planner: interrupted; the plan is kept without a simulation", err=True)
+        click.echo("planner: interrupted; the plan is written without a simulation", err=True)
         return None
+    finally:
+        signals.waiting = True

@@ -14,8 +14,8 @@ from planner.workload import BYTES_PER_ELEMENT, ServingJob, TrainingJob, Transfo
 
 
 @dataclass(frozen=True)
-class TrainingProblem:
-    """A training job on GPUs of one device model.
+class JobProblem:
+    """A job on GPUs of one device model: what both kinds of job share.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class TrainingProblem:
         Locality of the GPUs that may be used.
     """
 
-    job: TrainingJob
+    job: TrainingJob | ServingJob
     model: Transformer
     topology: Topology
     hierarchy: Hierarchy
@@ -31,22 +31,9 @@ class TrainingProblem:
     calibration: Calibration
 
     @cached_property
-    def rates(self) -> DeviceRates:
-        """Rates of the device at the job's data type."""
-        return device_rates(self.device, self.job.precision, self.calibration)
-
-    @cached_property
     def fabric(self) -> Fabric:
         """Rates of the levels, efficiencies applied."""
         return fabric(self.hierarchy, self.calibration)
-
-    @cached_property
-    def shape(self) -> JobShape:
-        """What the formulas need of the job."""
-        job = self.job
-        return JobShape(
-            self.model, job.sequence, job.global_batch, job.flash_attention, BYTES_PER_ELEMENT[job.precision]
-        )
 
     @property
     def capacity(self) -> float:
@@ -61,36 +48,35 @@ class TrainingProblem:
 
 
 @dataclass(frozen=True)
-class ServingProblem:
+class TrainingProblem(JobProblem):
+    """A training job on GPUs of one device model."""
+
+    job: TrainingJob
+
+    @cached_property
+    def rates(self) -> DeviceRates:
+        """Rates of the device at the job's data type."""
+        return device_rates(self.device, self.job.precision, self.calibration)
+
+    @cached_property
+    def shape(self) -> JobShape:
+        """What the formulas need of the job."""
+        job = self.job
+        return JobShape(
+            self.model, job.sequence, job.global_batch, job.flash_attention, BYTES_PER_ELEMENT[job.precision]
+        )
+
+
+@dataclass(frozen=True)
+class ServingProblem(JobProblem):
     """A serving job on GPUs of one device model."""
 
     job: ServingJob
-    model: Transformer
-    topology: Topology
-    hierarchy: Hierarchy
-    device: Device
-    calibration: Calibration
 
     @cached_property
     def rates(self) -> DeviceRates:
         """Rates of the device at the job's data type."""
         return device_rates(self.device, self.job.precision, self.calibration, graphs=self.job.cuda_graphs)
-
-    @cached_property
-    def fabric(self) -> Fabric:
-        """Rates of the levels, efficiencies applied."""
-        return fabric(self.hierarchy, self.calibration)
-
-    @property
-    def capacity(self) -> float:
-        """Bytes of a device that a plan may fill, the stated margin kept free."""
-        return self.device.memory.value * (1.0 - self.calibration.number("memory_margin"))
-
-    @property
-    def num_gpus(self) -> int:
-        """Number of GPUs that may be used."""
-        limit = self.job.budget.gpus
-        return self.hierarchy.num_gpus if limit is None else min(limit, self.hierarchy.num_gpus)
 
 
 Problem = TrainingProblem | ServingProblem

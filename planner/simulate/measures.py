@@ -93,7 +93,7 @@ def sectioned_percentile(series: FloatArray, q: float, sections: int = SECTIONS)
     if len(series) < 10 * sections:
         plain = percentile_interval(series, q)
         low, high = max(plain.low, float(series.min())), min(plain.high, float(series.max()))
-        return Interval(plain.estimate, low, high, plain.confidence)
+        return Interval(plain.estimate, min(low, plain.estimate), max(high, plain.estimate), plain.confidence)
     estimate = float(np.quantile(series, q / 100.0))
     parts = [float(np.quantile(part, q / 100.0)) for part in np.array_split(series, sections)]
     spread = sum((part - estimate) ** 2 for part in parts) / (sections * (sections - 1))

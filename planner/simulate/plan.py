@@ -89,7 +89,7 @@ def _simulate_job(
 
 
 def merged(uses: Sequence[Sequence[LinkUse]], horizon: float) -> list[LinkUse]:
-    """Return one record per link over a horizon, s: loads of several jobs add up, the busiest gives the series."""
+    """Return one record per link over a horizon, s: loads add up, the busiest job gives the series."""
     if len(uses) == 1:
         return list(uses[0])
     found: dict[tuple[str, str], LinkUse] = {}

@@ -11,9 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from planner.cli import cli
 from planner.placement import Plan
+from planner.report import write_folder
 from planner.schema import load
+from tests.cli.documents import write_inputs
 
 SLOW = """
 import sys, time
@@ -79,7 +83,7 @@ def test_an_interrupted_solve_writes_its_best_plan(tmp_path: Path, number: signa
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == 0, stderr
-    assert "stopping; the best plan so far will be kept" in stderr
+    assert "stopping; the best plan so far will be written" in stderr
     assert "out/plan.yaml is the best plan found so far" in stderr
     plan = load(tmp_path / "out" / "plan.yaml", Plan)
     assert plan.status == "feasible"
@@ -105,7 +109,48 @@ def test_a_second_interrupt_ends_the_program_at_once(tmp_path: Path) -> None:
         wait_for(process, "stopping")
         start = time.monotonic()
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=20)
         assert time.monotonic() - start < 10
-        assert process.returncode not in (0, 4)
+        assert process.returncode == 4
+    assert "interrupted; nothing was written" in stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_while_simulating_keeps_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan is complete by then; only the simulation is missing."""
+    machine, job = write_inputs(tmp_path)
+
+    def interrupting(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("planner.simulate.simulate_plan", interrupting)
+    result = CliRunner().invoke(cli, ["solve", str(machine), str(job), "-o", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.stderr
+    assert "interrupted; the plan is written without a simulation" in result.stderr
+    assert load(tmp_path / "out" / "plan.yaml", Plan).status == "optimal"
+    assert not (tmp_path / "out" / "simulation.yaml").exists()
+
+
+def test_an_interrupt_while_writing_is_too_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is nearly written is written."""
+    machine, job = write_inputs(tmp_path)
+
+    def interrupting(folder: Path, files: dict[str, str], *, force: bool) -> None:
+        signal.raise_signal(signal.SIGINT)
+        write_folder(folder, files, force=force)
+
+    monkeypatch.setattr("planner.cli.solving.write_folder", interrupting)
+    arguments = ["solve", str(machine), str(job), "-o", str(tmp_path / "out"), "--no-simulate"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    assert load(tmp_path / "out" / "plan.yaml", Plan).status == "optimal"
+
+
+def test_signals_are_handled_as_before_afterwards(tmp_path: Path) -> None:
+    """A solve in a program of one's own leaves the handlers alone."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    machine, job = write_inputs(tmp_path)
+    arguments = ["solve", str(machine), str(job), "-o", str(tmp_path / "out"), "--no-simulate"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

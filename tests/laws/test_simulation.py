@@ -68,6 +68,7 @@ def cases(draw: st.DrawFn) -> Case:
     tp, pp, dp = draw(st.sampled_from(degrees))
     virtual = draw(st.sampled_from([1, 2])) if pp in (2, 4) and batch // dp % pp == 0 else 1
     sharding = draw(st.sampled_from(["none", "optimizer"])) if dp > 1 else "none"
+    degree = {"tp": tp, "pp": pp, "dp": dp, "virtual": virtual, "sharding": sharding}
     layers = [8 // pp] * pp
     if virtual == 1 and 1 < pp < 8 and draw(st.booleans()):
         layers[0], layers[-1] = layers[0] - 1, layers[-1] + 1
@@ -75,7 +76,7 @@ def cases(draw: st.DrawFn) -> Case:
     rates = {name: draw(st.floats(0.5, 100.0)) for name in ("nvlink", "port", "pcie")}
     return Case(
         nodes, gpus, rates, draw(st.sampled_from([1, 2])), batch, draw(st.sampled_from([0.0, 0.5])),
-        Strategy.model_validate({"tp": tp, "pp": pp, "dp": dp, "virtual": virtual, "sharding": sharding}), layers, list(order),
+        Strategy.model_validate(degree), layers, list(order),
     )  # fmt: skip
 
 
