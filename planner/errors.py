@@ -106,8 +106,8 @@ class DigestMismatchError(PlannerError):
     def __init__(self, what: str, expected: str, found: str) -> None:
         self.what, self.expected, self.found = what, expected, found
         super().__init__(
-            f"the {what} has changed since the plan was made (expected {expected}, found {found}); "
-            "solve again, or say that the change is intended"
+            f"the {what} has changed since the plan was made (expected {expected[:19]}, found {found[:19]}); "
+            "solve again, or pass --force to look at the plan as it is"
         )
 
 

@@ -14,6 +14,8 @@ import click
 from planner.errors import DocumentError, InfeasibleError, NoPlanError, PlannerError, nearest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+CALLED = "planner.called"
+"""Key of a context's notes under which the name of the called command is."""
 
 
 class PlannerGroup(click.Group):
@@ -29,7 +31,8 @@ class PlannerGroup(click.Group):
             _report(ctx, error, message_of(error), error.exit_code)
         except KeyboardInterrupt:
             interrupted = NoPlanError("interrupted; nothing was written")
-            code = interrupted.exit_code if ctx.invoked_subcommand == "solve" else PlannerError.exit_code
+            solving = ctx.meta.get(CALLED) == "solve"
+            code = interrupted.exit_code if solving else PlannerError.exit_code
             _report(ctx, interrupted, message_of(interrupted), code)
         except click.ClickException as error:
             if wants_json(ctx):
@@ -45,6 +48,7 @@ class PlannerGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command; a misspelt one is answered with the nearest."""
+        ctx.meta[CALLED] = args[0] if args else None  # before its import, which can be interrupted
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             known = self.list_commands(ctx)
             close = nearest(args[0], known)

@@ -13,7 +13,7 @@ from planner.cli import cli
 from planner.cli.tables import table_lines
 from planner.errors import OutputExistsError
 from planner.report import write_folder
-from tests.cli.documents import MACHINE, only_json, run, write_inputs
+from tests.cli.documents import MACHINE, SERVICE, only_json, run, write_inputs
 
 TOP = {
     "status", "objective", "bound", "gap", "solve_seconds", "baselines", "plan", "prediction", "memory",
@@ -71,6 +71,20 @@ def test_solve_prints_one_json_object_with_exactly_the_documented_fields(tmp_pat
     assert 0 <= found["provenance"]["assumed_share"] <= 1
 
 
+def test_two_jobs_share_a_machine(tmp_path: Path) -> None:
+    """Each job has its figures, the objective is their mean slowdown, and the stored plan passes its check."""
+    second = SERVICE[SERVICE.index("- kind") :].replace("name: chat", "name: code")
+    machine, job = write_inputs(tmp_path, workload=SERVICE + second)
+    arguments = ["solve", str(machine), str(job), "-o", str(tmp_path / "out"), "--no-simulate", "--json"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.stderr
+    found = only_json(result.stdout)
+    assert found["objective"]["name"] == "mean_slowdown"
+    assert set(found["prediction"]["jobs"]) == {"chat", "code"}
+    assert CliRunner().invoke(cli, ["check", found["plan"]]).exit_code == 0
+    assert {path.name for path in (tmp_path / "out" / "k8s").iterdir() if path.is_dir()} == {"chat", "code"}
+
+
 def test_solve_leaves_the_documented_files_and_says_where(tmp_path: Path) -> None:
     """plan.yaml, k8s/, launch/, report.html and summary.json are there and named."""
     write_inputs(tmp_path)
@@ -117,14 +131,16 @@ def test_a_folder_that_cannot_be_made_is_refused_before_solving(
     assert "choose another place with --output" in result.stderr
 
 
-def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
-    """Who may not write there learns so at once."""
-    if os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
+def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not write there learns so before the solve."""
     machine, job = write_inputs(tmp_path)
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o500)
-    result = CliRunner().invoke(cli, ["solve", str(machine), str(job), "-o", str(locked / "out")])
+
+    def refused(**_: object) -> str:
+        raise PermissionError(13, "Permission denied")  # root could write anywhere
+
+    monkeypatch.setattr("planner.cli.places.tempfile.mkdtemp", refused)
+    monkeypatch.setattr("planner.cli.solving.solve", lambda *_: pytest.fail("solved all the same"))
+    result = CliRunner().invoke(cli, ["solve", str(machine), str(job), "-o", str(tmp_path / "out")])
     assert result.exit_code == 1
     assert "cannot be written: Permission denied; choose another place with --output" in result.stderr
 

@@ -8,8 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.costs import Candidates
-from planner.placement import Strategy, TrainingProblem, training_spans
+from planner.placement import Strategy, TrainingProblem, as_candidates, training_spans
 from planner.solve.degrees import (
     LevelSizes,
     as_spans,
@@ -70,10 +69,7 @@ def test_no_placement_escapes_the_relaxation(
 def test_rows_repeat_for_every_chain() -> None:
     """A candidate appears once with each of its chains, and its spans carry the chain's shares."""
     levels = (LevelSizes(4, 8, True), LevelSizes(8, 8, True))
-    one = np.asarray([2])
-    many = Candidates(
-        one, one * 0 + 1, one * 0 + 4, *(one * 0 + 1 for _ in range(4)), one * 0, one * 0, one * 0
-    )
+    many = as_candidates(Strategy(tp=2, dp=4))
     rows, shares = with_spans(many, levels)
     chains = span_choices(levels, 2, 1, 4, 1, 1)
     assert len(rows) == len(chains)
