@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from planner.topology.cluster import Node, Topology
 
 
+NETWORK = ("leaf", "fabric")
+"""Names of the levels that cross network ports."""
+
+
 def cluster_levels(topology: Topology) -> tuple[Level, ...]:
     """Return the locality levels over all GPUs of the cluster, innermost and fastest first."""
     node_of_gpu = np.repeat(
@@ -31,14 +35,41 @@ def cluster_levels(topology: Topology) -> tuple[Level, ...]:
 
 
 def nested(levels: Sequence[Level]) -> tuple[Level, ...]:
-    """Return the levels by falling rate, each joined with the faster ones; those that join nothing go."""
+    """Return the levels by falling rate, each joined with the faster ones; those that join nothing go.
+
+    Of equal rates the quicker one comes first. Links inside a node stay a level of their own for their
+    latency even where the network has more bandwidth.
+    """
     kept: list[Level] = []
-    for level in sorted(levels, key=lambda level: (-level.rate, level.domain_of.max(initial=-1))):
+    for level in sorted(_lifted(levels), key=lambda level: (-level.rate, level.latency, _size(level))):
         finer = kept[-1].domain_of if kept else np.arange(len(level.domain_of))
         joined = _join(finer, level.domain_of)
         if joined.max(initial=-1) < finer.max(initial=-1):
             kept.append(replace(level, domain_of=joined))
     return tuple(kept)
+
+
+def _lifted(levels: Sequence[Level]) -> list[Level]:
+    """Return the levels, those quicker than a faster network raised to its rate: large messages may leave."""
+    network = [level for level in levels if level.name in NETWORK]
+    lifted = []
+    for level in levels:
+        faster = [other.rate for other in network if other.latency > level.latency and _refines(level, other)]
+        lifted.append(replace(level, rate=max([level.rate, *faster])) if level.name not in NETWORK else level)
+    return lifted
+
+
+def _size(level: Level) -> int:
+    return int(level.domain_of.max(initial=-1))
+
+
+def _refines(fine: Level, coarse: Level) -> bool:
+    """Whether every domain of one level lies in a domain of the other."""
+    return np.array_equal(_join(fine.domain_of, coarse.domain_of), _renumbered(coarse.domain_of))
+
+
+def _renumbered(domains: IntArray) -> IntArray:
+    return _join(domains, domains)
 
 
 def _join(left: IntArray, right: IntArray) -> IntArray:

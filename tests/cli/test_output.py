@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_solve_prints_one_json_object_with_exactly_the_documented_fields(tmp_pat
 
 
 def test_two_jobs_share_a_machine(tmp_path: Path) -> None:
-    """Each job has its figures, the objective is their mean slowdown, and the stored plan passes its check."""
+    """Each job has its figures, the objective is their mean slowdown, and the stored plan is legal."""
     second = SERVICE[SERVICE.index("- kind") :].replace("name: chat", "name: code")
     machine, job = write_inputs(tmp_path, workload=SERVICE + second)
     arguments = ["solve", str(machine), str(job), "-o", str(tmp_path / "out"), "--no-simulate", "--json"]
@@ -175,23 +176,21 @@ def test_a_failed_write_leaves_everything_as_it_was(tmp_path: Path, monkeypatch:
 
 
 def test_results_do_not_depend_on_locale_and_time_zone(tmp_path: Path) -> None:
-    """The same plan comes out anywhere but for the time it took, and the same files from a plan."""
+    """The same plan and manifests come out anywhere, but for the time it took and the digest that follows."""
     write_inputs(tmp_path)
-    plans, manifests = [], []
+    seen = []
     for name, env in (
         ("east", {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
         ("west", {"TZ": "America/Los_Angeles", "LC_ALL": "de_DE.UTF-8"}),
     ):
         result = run("solve", "machine.yaml", "job.yaml", "-o", name, "--no-simulate", cwd=tmp_path, env=env)
         assert result.returncode == 0, result.stderr
-        plan = (tmp_path / name / "plan.yaml").read_text(encoding="utf-8")
-        plans.append([line for line in plan.splitlines() if not line.startswith("  seconds:")])
-        result = run("emit", "k8s", "east/plan.yaml", "-o", f"{name}-k8s", cwd=tmp_path, env=env)
-        assert result.returncode == 0, result.stderr
-        folder = tmp_path / f"{name}-k8s"
-        manifests.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.yaml")})
-    assert plans[0] == plans[1]
-    assert manifests[0] == manifests[1]
+        folder = tmp_path / name
+        files = {path.relative_to(folder): path.read_text("utf-8") for path in folder.rglob("*.yaml")}
+        volatile = r"^  seconds: .*$|[0-9a-f]{12,64}"
+        seen.append({path: re.sub(volatile, "", text, flags=re.MULTILINE) for path, text in files.items()})
+    assert len(seen[0]) > 3
+    assert seen[0] == seen[1]
 
 
 def test_a_terminal_without_signs_shows_the_rest(tmp_path: Path) -> None:

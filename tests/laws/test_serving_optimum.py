@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.placement import ServingProblem
-from planner.workload import ServingJob
+from planner.workload import Degrees, Lengths, ModelReference, ServingJob, Traffic, Transformer
 from tests.laws.brute_force import best_serving
-from tests.laws.instances import MachineCase, machine_cases, problem_of, serving_jobs
+from tests.laws.instances import Box, MachineCase, machine_cases, problem_of, serving_jobs
 from tests.laws.optimum import RELATIVE, optimum
 
 
@@ -53,3 +53,19 @@ def test_a_faster_link_is_never_worse(job: ServingJob, case: MachineCase, which:
     """A higher rate of one kind of link on every node keeps or improves the optimum."""
     faster = tuple(replace(box, **{which: getattr(box, which) * factor}) for box in case.boxes)
     assert optimum(job, replace(case, boxes=faster)) <= optimum(job, case) * (1 + RELATIVE)
+
+
+@pytest.mark.parametrize("factor", [2.0, 5.0, 10.0, 100.0])
+def test_ports_faster_than_nvlink_are_never_worse(factor: float) -> None:
+    """Links inside a node keep their lower latency when the network overtakes them."""
+    boxes = (Box((1,), 100.0, 10.0, 20.0), Box((2,), 100.0, 10.0, 20.0))
+    faster = tuple(replace(box, port=box.port * factor) for box in boxes)
+    traffic = Traffic(rate=5.0, prompt=Lengths(mean=512, cv=0.5), output=Lengths(mean=32, cv=0.5))
+    model = Transformer(
+        name="tiny", layers=4, hidden=1024, ffn=4096, heads=8, kv_heads=4, head_dim=128, vocab=32000
+    )
+    job = ServingJob(
+        kind="serving", name="job", model=ModelReference(dims=model), traffic=traffic,
+        degrees=Degrees(tp=[1, 2], pp=[1, 2], replicas=[1, 2, 3]),
+    )  # fmt: skip
+    assert optimum(job, MachineCase(faster, 6e9)) <= optimum(job, MachineCase(boxes, 6e9)) * (1 + RELATIVE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,24 @@ from planner.study import Sources, check_study, load_study, solve_files
 from tests.study.clusters import box, serving
 
 
-@pytest.fixture
-def stored(tmp_path: Path) -> Path:
-    """Return the path of the plan of two jobs on one node, its inputs beside it."""
-    (tmp_path / "in").mkdir()
-    machine, job = tmp_path / "in" / "machine.yaml", tmp_path / "in" / "jobs.yaml"
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the plan of two jobs on one node in ``out``, its inputs in ``in``."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "in").mkdir()
+    machine, job = home / "in" / "machine.yaml", home / "in" / "jobs.yaml"
     machine.write_text(f"schema: topology/1\nname: small\nmachines:\n{box()}\n")
     job.write_text(f"schema: workload/1\nname: jobs\njobs:\n{serving('a')}\n{serving('b')}\n")
-    folder = tmp_path / "out"
-    study = solve_files(Sources(machine, job, folder=folder), Budget())
-    folder.mkdir()
-    write_text_atomic(folder / "plan.yaml", dump_yaml(study.plan))
-    return folder / "plan.yaml"
+    study = solve_files(Sources(machine, job, folder=home / "out"), Budget())
+    (home / "out").mkdir()
+    write_text_atomic(home / "out" / "plan.yaml", dump_yaml(study.plan))
+    return home
+
+
+@pytest.fixture
+def stored(original: Path, tmp_path: Path) -> Path:
+    """Return the path of a plan that a test may spoil together with its inputs."""
+    return shutil.copytree(original, tmp_path / "copy") / "out" / "plan.yaml"
 
 
 def test_inputs_are_named_relative_to_the_plan(stored: Path) -> None:
