@@ -13,7 +13,7 @@ PYTEST_ARGS :=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev solve test lint types contracts pytest format coverage bench docs schemas system-deps clean
+.PHONY: help venv dev solve test lint types contracts pytest format coverage bench docs pages schemas system-deps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench: $(VENV)/.installed-dev ## run the shipped studies
 docs: $(VENV)/.installed-docs ## HTML documentation into docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+pages: $(VENV)/.installed ## run the commands shown in README and tutorial and put their output there
+	$(BIN)/python tools/refresh_outputs.py README.md docs/tutorial.md
 
 schemas: $(VENV)/.installed ## regenerate schemas/*.json from the document models
 	$(BIN)/python -m planner.study.schemas schemas/

@@ -35,7 +35,7 @@ class PlannerGroup(click.Group):
             code = interrupted.exit_code if solving else PlannerError.exit_code
             _report(ctx, interrupted, message_of(interrupted), code)
         except click.ClickException as error:
-            if wants_json(ctx):
+            if wants_json(ctx) and ctx.parent is None:
                 click.echo(json.dumps(_as_object(error, error.format_message(), error.exit_code)))
             raise
         except OSError as error:

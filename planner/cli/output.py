@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from planner.report import Summary, Table
-from planner.solve import Progress
-from planner.solve.budget import silent
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from planner.solve import Progress
 
 PIPED_WIDTH = 110
 """Columns where standard output is no terminal."""
@@ -87,7 +87,7 @@ def print_json(value: Mapping[str, Any]) -> None:
 def progress(title: str, verbosity: int) -> Iterator[Progress]:
     """Yield a callback that shows progress on standard error: on a terminal in place, else only if asked."""
     if not sys.stderr.isatty():
-        yield _said if verbosity else silent
+        yield _said if verbosity else _silent
         return
     from rich.console import Console
 
@@ -97,6 +97,10 @@ def progress(title: str, verbosity: int) -> Iterator[Progress]:
             status.update(f"{title}: {_state(visited, bound, incumbent)}")
 
         yield show
+
+
+def _silent(phase: str, visited: int, bound: float, incumbent: float) -> None:
+    """Say nothing."""
 
 
 def _said(phase: str, visited: int, bound: float, incumbent: float) -> None:

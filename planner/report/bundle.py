@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from planner.deploy import Target, kubernetes_bundle, launch_files
 from planner.errors import OutputExistsError
@@ -16,7 +17,9 @@ from planner.report.page import render_report
 from planner.report.summary import summary_json
 from planner.schema import dump_yaml
 from planner.simulate.result import SimulationResult
-from planner.study import Study
+
+if TYPE_CHECKING:
+    from planner.study import Study
 
 PLAN = "plan.yaml"
 SIMULATION = "simulation.yaml"

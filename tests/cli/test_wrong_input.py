@@ -120,7 +120,8 @@ def test_errors_are_one_json_object_when_asked_for(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["solv", "--json"], ["solve", "a", "--json"], ["solve", "--jason", "--json"]]
+    "arguments",
+    [["solv", "--json"], ["solve", "a", "--json"], ["solve", "--jason", "--json"], ["emit", "k8s", "--json"]],
 )
 def test_wrong_usage_is_one_json_object_too(arguments: list[str]) -> None:
     """A misspelt command, a missing argument and an unknown option end with exit code 2."""
