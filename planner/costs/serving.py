@@ -281,7 +281,7 @@ class ServingModel:
         )
         feasible = (busy < 1.0) & np.isfinite(batch) & (np.maximum(burst, 1.0) <= limit)
         return ServingCosts(
-            prefill, decode, batch, limit, busy + (1.0 - busy) * np.minimum(batch, 1.0), ttft, ttft_p99, tpot,
+            prefill, decode, batch, limit, busy + (1.0 - busy) * -np.expm1(-batch), ttft, ttft_p99, tpot,
             tpot_p99, latency, latency_p99, feasible, self.weights(), self.kv_per_token(),
             self.working(self.number("prefill_chunk")),
         )  # fmt: skip

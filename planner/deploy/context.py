@@ -14,7 +14,7 @@ from planner.deploy.names import dns_label
 from planner.deploy.shares import Reader, Share
 from planner.deploy.target import Target
 from planner.placement.plan import JobPlan, Plan
-from planner.schema import compress, digest
+from planner.schema import compress
 from planner.topology.cluster import Topology
 from planner.workload import ServingJob, TrainingJob, Transformer
 from planner.workload.resolve import Workload
@@ -48,8 +48,8 @@ class Context:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the plan in canonical form."""
-        return digest(self.plan)
+        """SHA-256 of the plan's decisions."""
+        return self.plan.content_digest
 
     @cached_property
     def _readers(self) -> Mapping[str, Reader]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from planner.schema import Bytes, BytesPerSecond, Document, Name, Record, Seconds, expand
+from planner.schema import Bytes, BytesPerSecond, Document, Name, Record, Seconds, digest, expand
 
 MemoryMode = Literal["pinned-copy", "pageable-copy", "managed", "coherent"]
 
@@ -307,3 +308,9 @@ class Plan(Document):
     baselines: list[Baseline] = Field(default_factory=list)
     why: list[Decision] = Field(default_factory=list)
     assumed_share: float = Field(ge=0, le=1)
+
+    @cached_property
+    def content_digest(self) -> str:
+        """SHA-256 of everything but the time that the search took, so that equal decisions digest equally."""
+        timeless = self.solver.model_copy(update={"seconds": 0.0})
+        return digest(self.model_copy(update={"solver": timeless}))

@@ -15,7 +15,6 @@ from planner.placement import (
     TrainingPlan,
     TrainingProblem,
 )
-from planner.schema import digest
 from planner.simulate.link_use import busiest
 from planner.simulate.outcome import JobOutcome
 from planner.simulate.result import LinkUse, SimulationResult
@@ -68,7 +67,7 @@ def simulate_plan(
     horizon = max(outcome.horizon for outcome in outcomes)
     return SimulationResult(
         plan=plan.name,
-        plan_digest=digest(plan),
+        plan_digest=plan.content_digest,
         seed=seed,
         horizon=horizon,
         jobs=[outcome.job for outcome in outcomes],

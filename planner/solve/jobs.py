@@ -99,7 +99,7 @@ def _solve_training(problem: TrainingProblem, budget: Budget, *, explain: bool) 
     best = search.best
     plan = training_plan(problem, best)
     baselines = training_baselines(problem, best) if explain else []
-    decisions = training_decisions(problem, best, budget) if explain else []
+    decisions = training_decisions(search, best, budget) if explain else []
     return JobSolution(
         plan,
         "step_time",

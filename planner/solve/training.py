@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs import Candidates, StageCosts, stage_costs
-from planner.placement import Strategy, TrainingProblem, as_candidates, as_strategy, judge_training
+from planner.placement import Strategy, TrainingProblem, as_strategy, judge_training
 from planner.placement.training import model_flops
 from planner.solve.bounds import compute_bound, may_fit, step_time_bounds
 from planner.solve.budget import Budget
@@ -35,8 +36,8 @@ class PlacedStrategy:
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """Candidates in order of bound, each with its chain of shares."""
+class Priced:
+    """Candidates, each with its chain of shares, and the lower bounds of their step times, s."""
 
     bounds: FloatArray
     many: Candidates
@@ -66,7 +67,8 @@ class TrainingSearch:
 
     def __post_init__(self) -> None:
         self.levels = level_sizes(self.problem.hierarchy)
-        self._batches: list[_Batch] = []
+        self.priced: list[Priced] = []
+        self._batches: list[Priced] = []
         self._queue: list[tuple[float, int, int]] = []
         self._seen: set[tuple[Strategy, Chain]] = set()
 
@@ -105,11 +107,11 @@ class TrainingSearch:
         spread = fitting.take(rows)
         bounds = step_time_bounds(self.problem, spread, self._costs(spread, shares))
         self.evaluated += len(rows)
+        self.priced.append(Priced(bounds, spread, shares))
         kept = np.flatnonzero(bounds < self.incumbent * (1 - TOLERANCE))
         kept = kept[np.argsort(bounds[kept], kind="stable")]
         if len(kept):
-            self._batches.append(_Batch(bounds[kept], spread.take(kept), shares[kept]))
-            heapq.heappush(self._queue, (float(bounds[kept[0]]), len(self._batches) - 1, 0))
+            self.queue(Priced(bounds[kept], spread.take(kept), shares[kept]))
 
     def fitting(self, many: Candidates) -> Candidates:
         """Return the strategies that may fit in memory, which does not depend on their placement."""
@@ -125,8 +127,12 @@ class TrainingSearch:
 
     def _push(self, bound: float, one: Candidates, chain: Chain) -> None:
         """Queue a single candidate."""
-        self._batches.append(_Batch(np.asarray([bound]), one, np.asarray([chain])))
-        heapq.heappush(self._queue, (bound, len(self._batches) - 1, 0))
+        self.queue(Priced(np.asarray([bound]), one, np.asarray([chain])))
+
+    def queue(self, batch: Priced) -> None:
+        """Queue candidates that are in order of bound."""
+        self._batches.append(batch)
+        heapq.heappush(self._queue, (float(batch.bounds[0]), len(self._batches) - 1, 0))
 
     # -- visits --------------------------------------------------------------------------------------
 
@@ -198,19 +204,24 @@ def search_training(problem: TrainingProblem, budget: Budget) -> TrainingSearch:
     return search
 
 
-def best_of(
-    problem: TrainingProblem, many: Candidates, budget: Budget, tries: int = 6
-) -> PlacedStrategy | None:
-    """Return the best placed strategy among the most promising of some candidates."""
-    if not len(many):
+def best_among(problem: TrainingProblem, batch: Priced, budget: Budget) -> PlacedStrategy | None:
+    """Return the best placed strategy among some priced candidates, visited in order of bound."""
+    if not len(batch.bounds):
         return None
     search = TrainingSearch(problem, budget)
-    floor = compute_bound(problem, many, model_flops(problem))
-    search.evaluate(many.take(np.argsort(floor, kind="stable")[:BLOCK_ROWS]))
-    search.visit(most=tries)
+    search.queue(batch)
+    search.visit(most=None)
     return search.best
 
 
-def with_layout(problem: TrainingProblem, strategy: Strategy, budget: Budget) -> PlacedStrategy | None:
-    """Return the best placement of one given strategy."""
-    return best_of(problem, as_candidates(strategy), budget, tries=64)
+def cheapest(priced: list[Priced], chosen: Callable[[Candidates], NDArray[np.bool_]], most: int) -> Priced:
+    """Return the candidates of lowest bound that a condition holds for, at most ``most``, in order."""
+    parts = []
+    for batch in priced:
+        rows = np.flatnonzero(chosen(batch.many))
+        rows = rows[np.argsort(batch.bounds[rows], kind="stable")[:most]]
+        parts.append(Priced(batch.bounds[rows], batch.many.take(rows), batch.shares[rows]))
+    bounds = np.concatenate([part.bounds for part in parts])
+    many = Candidates(*(np.concatenate([getattr(p.many, f.name) for p in parts]) for f in fields(Candidates)))
+    order = np.argsort(bounds, kind="stable")[:most]
+    return Priced(bounds[order], many.take(order), np.concatenate([part.shares for part in parts])[order])

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
 
 from planner import units
-from planner.costs import Candidates
 from planner.costs.training import RECOMPUTE, SHARDING
 from planner.placement import Decision, ServingProblem, Strategy, TrainingProblem, judge_training, prediction
-from planner.placement.training import model_flops
-from planner.solve.bounds import compute_bound
 from planner.solve.budget import Budget
-from planner.solve.degrees import strategies
 from planner.solve.serving import PlacedService, ServingSearch, serving_strategies
-from planner.solve.training import PlacedStrategy, best_of
+from planner.solve.training import PlacedStrategy, TrainingSearch, best_among, cheapest
 
 _TRAINING = {
     "tp": "tensor parallel",
@@ -28,38 +24,39 @@ _TRAINING = {
     "sequence_parallel": "sequence parallel",
 }
 _SERVING = {"tp": "tensor parallel", "pp": "pipeline stages", "dp": "replicas", "ep": "expert parallel"}
-MOST_ALTERNATIVES = 4000
+MOST_ALTERNATIVES = 400
+"""Alternatives of each decision that are placed, those of lowest bound."""
+MOST_SECONDS = 2.0
 
 
-def training_decisions(problem: TrainingProblem, best: PlacedStrategy, budget: Budget) -> list[Decision]:
-    """Return, per degree and switch, the best plan with another value."""
-    many = strategies(problem)
-    floor = compute_bound(problem, many, model_flops(problem))
-    found = []
+def training_decisions(search: TrainingSearch, best: PlacedStrategy, budget: Budget) -> list[Decision]:
+    """Return, per degree and switch, the best plan with another value, from what the search has priced."""
+    found: list[Decision] = []
     for name, title in _TRAINING.items():
         if budget.stopped():
             break
-        chosen = _code(best.strategy, name)
-        others = np.flatnonzero(getattr(many, name) != chosen)
-        if not len(others):
-            continue
-        rows = others[np.argsort(floor[others], kind="stable")[:MOST_ALTERNATIVES]]
-        found.append(_training_decision(problem, best, name, title, many.take(rows), budget))
+        found.extend(_training_decision(search, best, name, title))
     return sorted(found, key=lambda item: float("inf") if item.loss is None else item.loss)
 
 
 def _training_decision(
-    problem: TrainingProblem, best: PlacedStrategy, name: str, title: str, many: Candidates, budget: Budget
-) -> Decision:
-    chosen = _show(getattr(best.strategy, name))
-    other = best_of(problem, many, Budget(seconds=min(2.0, max(budget.left, 0.5)), seed=budget.seed))
+    search: TrainingSearch, best: PlacedStrategy, name: str, title: str
+) -> Iterator[Decision]:
+    chosen = _code(best.strategy, name)
+    batch = cheapest(search.priced, lambda many: getattr(many, name) != chosen, MOST_ALTERNATIVES)
+    if not len(batch.bounds):
+        return
+    limited = Budget(seconds=MOST_SECONDS, seed=search.budget.seed, stopped=search.budget.stopped)
+    other = best_among(search.problem, batch, limited)
     if other is None:
-        return Decision(
-            decision=title, chosen=chosen, alternative="any other", loss=None, reason="does not fit in memory"
+        text = "none of the most promising alternatives could be placed"
+        yield Decision(
+            decision=title, chosen=_show(best.strategy, name), alternative="any other", loss=None, reason=text
         )
-    return Decision(
-        decision=title, chosen=chosen, alternative=_show(getattr(other.strategy, name)),
-        loss=other.seconds / best.seconds - 1.0, reason=_reason(problem, best, other),
+        return
+    yield Decision(
+        decision=title, chosen=_show(best.strategy, name), alternative=_show(other.strategy, name),
+        loss=other.seconds / best.seconds - 1.0, reason=_reason(search.problem, best, other),
     )  # fmt: skip
 
 
@@ -70,7 +67,8 @@ def _code(strategy: Strategy, name: str) -> int:
     return SHARDING.index(value) if name == "sharding" else int(value)
 
 
-def _show(value: object) -> str:
+def _show(strategy: Strategy, name: str) -> str:
+    value = getattr(strategy, name)
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 

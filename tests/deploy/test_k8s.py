@@ -11,7 +11,6 @@ from planner import __version__
 from planner.deploy import Target, kubernetes_bundle
 from planner.deploy.target import VERSIONS
 from planner.placement.plan import Replica
-from planner.schema import digest
 from planner.topology import TopologyDocument, resolve
 from planner.workload.resolve import Workload
 from tests.deploy.manifests import (
@@ -132,7 +131,9 @@ def test_workloads_name_their_plan() -> None:
     case = single_node_service()
     (deployment,) = [item for item in bundle(case) if item["kind"] == "Deployment"]
     annotations = deployment["metadata"]["annotations"]
-    assert annotations["planner.example.org/plan-digest"] == digest(case.plan)
+    assert annotations["planner.example.org/plan-digest"] == case.plan.content_digest
+        slower = case.plan.solver.model_copy(update={"seconds": 123.0})
+        assert case.plan.model_copy(update={"solver": slower}).content_digest == case.plan.content_digest
     assert annotations["planner.example.org/planner-version"] == f"v{__version__}"
     assert digest(case.plan) not in json.dumps(deployment["spec"])
 
