@@ -132,8 +132,8 @@ def test_workloads_name_their_plan() -> None:
     (deployment,) = [item for item in bundle(case) if item["kind"] == "Deployment"]
     annotations = deployment["metadata"]["annotations"]
     assert annotations["planner.example.org/plan-digest"] == case.plan.content_digest
-        slower = case.plan.solver.model_copy(update={"seconds": 123.0})
-        assert case.plan.model_copy(update={"solver": slower}).content_digest == case.plan.content_digest
+    slower = case.plan.solver.model_copy(update={"seconds": 123.0})
+    assert case.plan.model_copy(update={"solver": slower}).content_digest == case.plan.content_digest
     assert annotations["planner.example.org/planner-version"] == f"v{__version__}"
     assert digest(case.plan) not in json.dumps(deployment["spec"])
 
