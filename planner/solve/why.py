@@ -24,9 +24,9 @@ _TRAINING = {
     "sequence_parallel": "sequence parallel",
 }
 _SERVING = {"tp": "tensor parallel", "pp": "pipeline stages", "dp": "replicas", "ep": "expert parallel"}
-MOST_ALTERNATIVES = 400
+MOST_ALTERNATIVES = 80
 """Alternatives of each decision that are placed, those of lowest bound."""
-MOST_SECONDS = 2.0
+MOST_SECONDS = 0.5
 
 
 def training_decisions(search: TrainingSearch, best: PlacedStrategy, budget: Budget) -> list[Decision]:
