@@ -134,7 +134,7 @@ def explain_serving(problem: ServingProblem) -> InfeasibleError:
     table = table_of(problem, options)
     limits = table.limits(problem)
     if np.logical_and.reduce(list(limits.values())).any():
-        return _too_few_cores(problem)
+        return _too_few_cores(problem) if job.before or job.after else _no_layout(problem)
     conflict = smallest_conflict(limits)
     shown = [_shown(problem, item) for item in conflict]
     return InfeasibleError(
@@ -158,6 +158,16 @@ def _too_few_cores(problem: ServingProblem) -> InfeasibleError:
         [f"{room} host cores free", f"offered rate of {job.traffic.rate:g} requests/s", *limits],
         f"nearest change: the stages need more than {need:g} cores at this rate ({room} are free): "
         "add cores or nodes, lower the rate, or make the stages cheaper",
+    )
+
+
+def _no_layout(problem: ServingProblem) -> InfeasibleError:
+    """Return the error for degrees that hold every limit on paper but fit no grouping of these GPUs."""
+    sizes = ", ".join(str(size) for size in sorted(problem.hierarchy.levels[0].capacities, reverse=True)[:8])
+    return InfeasibleError(
+        f"job {problem.job.name!r}: no degrees that hold the limits can be laid out on these GPUs",
+        [f"domains of {sizes} GPUs", "degrees and limits of the job"],
+        "widen 'degrees', ease a limit, or add GPUs to a domain",
     )
 
 
