@@ -8,8 +8,10 @@ import click
 
 from planner import units
 from planner.cli.group import PlannerGroup, common_options, examples, wants_json
+from planner.cli.importing import export_command, import_command, merge_command
 from planner.cli.output import print_json, print_table, stdout_console
 from planner.cli.places import check_file
+from planner.cli.probing import probe_command
 from planner.report import Table, topology_svg, topology_text
 from planner.schema import presets, write_text_atomic
 from planner.topology import Topology, load_topology
@@ -18,7 +20,11 @@ from planner.topology import Topology, load_topology
 @click.group("topology", cls=PlannerGroup)
 @common_options
 def topology_group() -> None:
-    """List and show machines and clusters."""
+    """List, show, import and export machines and clusters."""
+
+
+for command in (import_command, probe_command, merge_command, export_command):
+    topology_group.add_command(command)
 
 
 @topology_group.command("list", epilog=examples("planner topology list"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,52 @@ from pydantic import BaseModel
 
 from planner.schema import Figure, load, presets
 from planner.topology import DeviceCatalogue, PathClass, Topology, TopologyDocument, load_topology, route
+from planner.topology.importers.detect import read
+from planner.topology.importers.views import HostView
 
 NAMES = presets.names("topologies")
 CLUSTERS = [name for name in NAMES if "-x" in name and name != "pcie-4090x8"]
 MACHINES = [name for name in NAMES if name not in CLUSTERS]
+HOSTS = {"riscv-sg2042": "riscv64", "x86-epyc-2s": "x86_64", "arm-grace-superchip": "aarch64"}
+"""Machines without GPUs and the architecture of their processors."""
+LEVELS = {
+    "dgx1-v100": ("nvlink", 8, 48.4, False),
+    "dgx2": ("nvlink", 16, 150, False),
+    "azure-nd-a100-v4": ("nvlink", 8, 260, False),
+    "aws-p4d": ("nvlink", 8, 260, False),
+    "azure-nd-h100-v5": ("nvlink", 8, 396.4, True),
+    "aws-p5": ("nvlink", 8, 396.4, True),
+    "oci-h100": ("nvlink", 8, 396.4, True),
+    "dgx-b300": ("nvlink", 8, 900, True),
+    "gh200-single": ("device", 1, float("inf"), False),
+    "gh200-quad": ("nvlink", 4, 150, False),
+    "gb300-nvl72": ("nvlink", 72, 900, True),
+    "mi300x-8": ("nvlink", 8, 64, False),
+}
+"""Machines with one level of locality: its name, GPUs, GB/s and whether a switch reduces."""
+PORTS = {
+    "dgx1-v100": (4, 12.5),
+    "dgx2": (8, 12.5),
+    "azure-nd-a100-v4": (8, 25),
+    "aws-p4d": (4, 12.5),
+    "azure-nd-h100-v5": (8, 50),
+    "aws-p5": (32, 12.5),
+    "oci-h100": (16, 22.5),
+    "dgx-b300": (8, 100),
+    "mi300x-8": (8, 50),
+}
+"""Number of network ports of a machine and the GB/s of each."""
+DUMPS = {
+    "dgx1-v100": ("nvidia-smi-topo/dgx1-v100-4nic-msccl.txt", 25),
+    "aws-p4d": ("nvidia-smi-topo/a100-p4d-8gpu.txt", 25),
+    "gh200-quad": ("nvidia-smi-topo/gh200-quad-4gpu.txt", 25),
+    "dgx2": ("hwloc-xml/nvidiaDGX2.xml", 25),
+    "oci-h100": ("nccl-xml/oci-h100-topology.xml", 25),
+    "mi300x-8": ("nccl-xml/rccl-topo_8p_940.xml", 64),
+}
+"""Recorded dump of a machine and the GB/s that the vendor states for one of its links."""
+LINK_EFFICIENCY = 0.85
+"""Least share of the vendor's rate of all links that a measured port to a switch carries."""
 EIGHT_WAY = {"dgx-a100": 260, "dgx-h100": 396.4, "hgx-h200": 396.4, "dgx-b200": 900}
 
 
@@ -46,6 +89,14 @@ def test_the_promised_presets_are_there() -> None:
     assert "devices" not in NAMES
 
 
+def test_at_least_21_machines_are_shipped() -> None:
+    """Every machine is described by parts of its own, not by another preset."""
+    own = [name for name in MACHINES if _document(name).machines[0].preset is None]
+    assert own == MACHINES
+    assert len(own) >= 21
+    assert {*LEVELS, *HOSTS} < set(own)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_of_a_preset_names_a_source_of_its_table(name: str) -> None:
     """No number stands without a reason, and no source without a number."""
@@ -71,7 +122,7 @@ def test_recalled_and_conflicting_figures_count_as_assumed_and_are_explained() -
 def test_devices_are_plausible() -> None:
     """Nothing multiplies faster than its peak, and MIG slices fit on their GPU."""
     catalogue = _catalogue()
-    assert len({device.name for device in catalogue.devices}) == len(catalogue.devices) == 20
+    assert len({device.name for device in catalogue.devices}) == len(catalogue.devices) == 21
     for device in catalogue.devices:
         assert all(figure.value < device.peak[dtype].value for dtype, figure in device.matmul.items())
         assert "bf16" in device.peak or device.architecture in ("volta", "turing")
@@ -181,6 +232,103 @@ def test_riscv_hosts_are_labelled() -> None:
     assert (host.arch, host.cores, host.core_speed.value) == ("riscv64", 64, 0.46)
     assert host.core_speed.provenance == "measured"
     assert host.memory_bandwidth.provenance == "assumed"
+
+
+@pytest.mark.parametrize(("name", "level"), LEVELS.items())
+def test_machines_of_one_domain_have_one_sane_level(name: str, level: tuple[str, int, float, bool]) -> None:
+    """All GPUs are in one domain, at the rate of a port, or of the best link of a mesh."""
+    (found,) = load_topology(name).hierarchy.levels
+    label, gpus, rate, reduces = level
+    assert (found.name, found.capacities.max(), found.in_switch_reduction) == (label, gpus, reduces)
+    assert found.rate == pytest.approx(rate * 1e9)
+    assert found.latency < 1.1e-6
+
+
+@pytest.mark.parametrize(("name", "ports"), PORTS.items())
+def test_ports_share_a_pcie_switch_with_a_gpu(name: str, ports: tuple[int, float]) -> None:
+    """Each GPU meets its ports below the host, each port a GPU, and the way between fills the port."""
+    machine = load_topology(name).nodes[0].machine
+    assert (len(machine.nics), {nic.bandwidth.value for nic in machine.nics}) == (ports[0], {ports[1] * 1e9})
+    near = {
+        (gpu.name, nic.name): way.rate
+        for gpu in machine.gpus
+        for nic in machine.nics
+        if (way := route(machine.graph, gpu.name, nic.name)) and way.path_class is PathClass.PIX
+    }
+    assert {gpu for gpu, _ in near} == {gpu.name for gpu in machine.gpus}
+    assert {nic for _, nic in near} == {nic.name for nic in machine.nics}
+    assert len(near) == max(len(machine.gpus), len(machine.nics)) * (2 if name == "azure-nd-a100-v4" else 1)
+    assert all(rate >= 0.98 * ports[1] * 1e9 for rate in near.values())
+
+
+@pytest.mark.parametrize(("name", "arch"), HOSTS.items())
+def test_hosts_without_gpus_are_machines(name: str, arch: str) -> None:
+    """Their domains reach one another, no faster than memory, and no core is in two of them."""
+    host = load_topology(name)
+    (node,) = host.nodes
+    domains = node.machine.numa
+    assert (host.gpus, {domain.arch for domain in domains}) == ((), {arch})
+    cores = [core for domain in domains for core in domain.core_numbers]
+    assert sorted(cores) == list(range(sum(domain.cores for domain in domains)))
+    for left in domains:
+        for right in domains:
+            way = route(node.machine.graph, left.name, right.name)
+            assert way is not None
+            assert left is right or way.rate <= left.memory_bandwidth.value
+
+
+def test_gh200_modules_reach_their_own_memory_coherently() -> None:
+    """One module alone and four together have the C2C link of the measured ones; on four it is assumed."""
+    for name, provenance in (("gh200-single", "measured"), ("gh200-quad", "assumed")):
+        way = route(load_topology(name).nodes[0].machine.graph, "numa0", "gpu0")
+        assert way is not None and way.coherent and way.path_class is PathClass.C2C
+        assert way.rate == pytest.approx(380e9)
+        (link,) = [link for link in _document(name).machines[0].links if link.kind == "nvlink-c2c"]
+        assert link.bandwidth.provenance == provenance
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(("name", "dump"), DUMPS.items())
+def test_gpu_links_are_those_of_a_recorded_machine(
+    name: str, dump: tuple[str, float], shared_data: Path
+) -> None:
+    """Pairs that have links in the dump have as many in the preset, and no other pair has one."""
+    view = read(shared_data / "topology-dumps" / dump[0])
+    assert isinstance(view, HostView)
+    machine = load_topology(name).nodes[0].machine
+    assert [gpu.name.lower() for gpu in view.gpus] == [gpu.name for gpu in machine.gpus]
+    linked = {e for e in machine.edges if e.kind in ("nvlink", "xgmi")}
+    ends = {switch.name for switch in machine.switches if switch.kind == "nvswitch"}
+    if not ends:
+        found = {(e.source, e.target): round(e.rate / dump[1] / 1e9) for e in linked if e.source < e.target}
+        assert found == {(a.lower(), b.lower()): count for (a, b), count in view.gpu_links.items()}
+        return
+    size = len(machine.gpus)
+    assert len(view.gpu_links) == size * (size - 1) / 2 or len(view.switch_links) == size
+    (count,) = {*view.gpu_links.values(), *view.switch_links.values()}
+    assert {(e.source, e.target) for e in linked if e.target in ends} == {
+        (gpu.name, switch) for gpu in machine.gpus for switch in ends
+    }
+    whole = count * dump[1] * 1e9
+    assert all(LINK_EFFICIENCY * whole <= e.rate <= whole for e in linked)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("name", "dump"),
+    [
+        ("riscv-sg2042", "sysfs-dumps/rv64-milkvpioneer.tar.gz"),
+        ("gh200-quad", "nvidia-smi-topo/gh200-quad-4gpu.txt"),
+        ("azure-nd-a100-v4", "nccl-xml/azure-ndv4-topo.xml"),
+    ],
+)
+def test_cores_are_those_of_a_recorded_machine(name: str, dump: str, shared_data: Path) -> None:
+    """Each NUMA domain of the host has the core numbers that the machine reports."""
+    view = read(shared_data / "topology-dumps" / dump)
+    assert isinstance(view, HostView)
+    recorded = {frozenset(node.cpus) for node in view.numa if node.cpus}
+    domains = load_topology(name).nodes[0].machine.numa
+    assert {frozenset(domain.core_numbers) for domain in domains} == recorded
 
 
 @pytest.mark.parametrize(
