@@ -17,8 +17,6 @@ IntArray = NDArray[np.int64]
 
 NORMAL_99 = 2.3263478740408408
 """99th percentile of the standard normal law."""
-DECODE_KERNELS = 12.0
-"""Kernels of a decode step per layer: norms, projections, rotary, attention, activation."""
 ITERATIONS = 80
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from planner.deploy.errors import DeployError
+from planner.placement.bindings import core_numbers
 from planner.topology.machine import MachineType
 
 _ITEM = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
@@ -30,28 +30,9 @@ def parse_cores(text: str) -> frozenset[int]:
     return frozenset(cores)
 
 
-def show_cores(cores: Iterable[int]) -> str:
-    """Return the shortest list of some cores."""
-    runs: list[list[int]] = []
-    for core in sorted(cores):
-        if runs and core == runs[-1][1] + 1:
-            runs[-1][1] = core
-        else:
-            runs.append([core, core])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-
-
 def domain_cores(machine: MachineType) -> dict[str, frozenset[int]]:
     """Return the cores of every NUMA domain; counted up in document order where no list is stated."""
-    counted: dict[str, frozenset[int]] = {}
-    following = 0
-    for domain in machine.numa:
-        if domain.core_list is not None:
-            counted[domain.name] = parse_cores(domain.core_list)
-        else:
-            counted[domain.name] = frozenset(range(following, following + domain.cores))
-        following += domain.cores
-    return counted
+    return {domain.name: frozenset(core_numbers(machine, domain.name)) for domain in machine.numa}
 
 
 def domain_number(machine: MachineType, numa: str) -> int:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from planner.deploy.arguments import layer_partition, model_path, vllm_arguments, vllm_group_arguments
 from planner.deploy.capacity import num_workers
 from planner.deploy.context import Context
-from planner.deploy.cores import domain_number, parse_cores, show_cores
+from planner.deploy.cores import domain_number, parse_cores
 from planner.deploy.names import dns_label, natural_key, variable_part
 from planner.deploy.pods import gpu_environment
 from planner.deploy.ports import LaunchPorts
 from planner.deploy.shares import Share, host_name, nccl_environment
 from planner.deploy.shell import array, defaults, exports, script
 from planner.deploy.stages import Pool, memory_modes, pools
+from planner.placement.bindings import as_core_list
 from planner.placement.plan import Replica, ServingPlan
 from planner.workload import ServingJob
 
@@ -88,7 +89,7 @@ def _replica_files(
 def _numactl(cores: Sequence[int] | frozenset[int], numbers: Sequence[int]) -> str:
     """Return the array that binds a process to cores, or to whole domains where none are stated."""
     domains = ",".join(str(number) for number in numbers)
-    where = f"--physcpubind={show_cores(cores)}" if cores else f"--cpunodebind={domains}"
+    where = f"--physcpubind={as_core_list(cores)}" if cores else f"--cpunodebind={domains}"
     return array("bind", ["numactl", where, f"--membind={domains}", "--"])
 
 

@@ -14,7 +14,6 @@ from planner.deploy.errors import DeployError
 
 LONGEST_NAME = 40
 """Characters left for a name, so that what controllers append (pod indices, hashes) still fits into 63."""
-LONGEST_LABEL = 63
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]{0,61}[A-Za-z0-9])?")

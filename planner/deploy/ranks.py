@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from planner.deploy.cores import domain_number, show_cores
+from planner.deploy.cores import domain_number
 from planner.deploy.errors import DeployError
 from planner.deploy.shares import Place, Share, host_name, nccl_environment
+from planner.placement.bindings import as_core_list
 
 NOTHING = "-"
 BIND = "bind.sh"
@@ -92,7 +93,9 @@ def _numbers(order: Sequence[int]) -> str:
 
 def _place_line(share: Share, local: int, place: Place, visible: str, ports: str) -> str:
     numa = domain_number(share.machine, place.numa)
-    return f"{local} {visible} {numa} {show_cores(place.cores) or NOTHING} {ports} {max(1, len(place.cores))}"
+    return (
+        f"{local} {visible} {numa} {as_core_list(place.cores) or NOTHING} {ports} {max(1, len(place.cores))}"
+    )
 
 
 BIND_SCRIPT = r"""#!/usr/bin/env bash

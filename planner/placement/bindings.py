@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from planner.placement.plan import Binding, CpuPlacement, Replica
-from planner.topology import MachineType, NumaDomain
+from planner.topology import MachineType
 from planner.topology.router import nearest_port
 
 
@@ -15,17 +15,9 @@ def core_numbers(machine: MachineType, numa: str) -> list[int]:
     first = 0
     for domain in machine.numa:
         if domain.name == numa:
-            return _listed(domain) if domain.core_list else list(range(first, first + domain.cores))
+            return list(domain.core_numbers or range(first, first + domain.cores))
         first += domain.cores
     raise KeyError(numa)
-
-
-def _listed(domain: NumaDomain) -> list[int]:
-    numbers: list[int] = []
-    for part in (domain.core_list or "").split(","):
-        low, _, high = part.partition("-")
-        numbers.extend(range(int(low), int(high or low) + 1))
-    return numbers
 
 
 def as_core_list(numbers: Iterable[int]) -> str:

@@ -3,20 +3,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.deploy import DeployError
-from planner.deploy.cores import domain_cores, domain_number, parse_cores, show_cores
+from planner.deploy.cores import domain_cores, domain_number, parse_cores
+from planner.placement.bindings import as_core_list
 from tests.deploy.plans import machine, nodes, topology
 
 
 @given(st.frozensets(st.integers(0, 4000)))
 def test_lists_of_cores_read_back(cores: frozenset[int]) -> None:
     """What is shown reads back as the same cores."""
-    assert parse_cores(show_cores(cores)) == cores
+    assert parse_cores(as_core_list(cores)) == cores
 
 
 def test_lists_are_as_short_as_can_be() -> None:
     """Runs are folded, single cores are not."""
-    assert show_cores([3, 1, 2, 7, 9, 10]) == "1-3,7,9-10"
-    assert show_cores([]) == ""
+    assert as_core_list([3, 1, 2, 7, 9, 10]) == "1-3,7,9-10"
+    assert as_core_list([]) == ""
 
 
 @pytest.mark.parametrize("text", ["x", "3-1", "1;2", "-4", "0-9999999", "1-2-3"])
@@ -29,7 +30,7 @@ def test_other_texts_are_refused(text: str) -> None:
 def test_domains_count_their_cores_where_no_list_is_stated() -> None:
     """Cores are counted up over the domains, which are numbered by the digits that end their names."""
     box = topology(nodes("n-0"), machines=[machine(cores=4)]).nodes[0].machine
-    assert {name: show_cores(cores) for name, cores in domain_cores(box).items()} == {
+    assert {name: as_core_list(cores) for name, cores in domain_cores(box).items()} == {
         "numa0": "0-3",
         "numa1": "4-7",
     }

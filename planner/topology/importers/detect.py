@@ -15,7 +15,6 @@ from planner.topology.importers.views import FabricView, HostView
 from planner.topology.models import TopologyDocument
 
 LARGEST_FILE = 64 * 1024 * 1024
-SYSFS = "sysfs"
 _READERS: Mapping[str, tuple[str, str]] = {
     "nvidia-smi-topo": ("nvidia_topo", "read_nvidia_topo"),
     "nvidia-smi-nvlink": ("nvidia_nvlink", "read_nvidia_nvlink"),
