@@ -43,6 +43,8 @@ class Calibration(Document):
     ----------
     devices
         Names of the device models that the coefficients were measured on; empty: every device.
+    parts
+        Shipped documents that complete this one; what it states itself comes first.
     """
 
     kind: ClassVar[str] = "calibration"
@@ -55,7 +57,8 @@ class Calibration(Document):
     versions: dict[str, str] = Field(default_factory=dict)
     devices: list[str] = Field(default_factory=list)
     sources: dict[str, str] = Field(default_factory=dict)
-    coefficients: dict[str, Coefficient]
+    parts: list[str] = Field(default_factory=list)
+    coefficients: dict[str, Coefficient] = Field(default_factory=dict)
 
     def number(self, name: str) -> float:
         """Return a coefficient.
@@ -81,16 +84,27 @@ class Calibration(Document):
 
 
 def load_calibration(reference: str | Path = DEFAULT_CALIBRATION) -> Calibration:
-    """Load a calibration from a file or by preset name, completed by the default coefficients."""
+    """Load a calibration from a file or by preset name, completed by its parts and by the default one."""
     document = load(presets.find("calibrations", reference, CalibrationError), Calibration)
-    if document.name == DEFAULT_CALIBRATION:
-        return document
-    base = load(presets.folder("calibrations") / f"{DEFAULT_CALIBRATION}.yaml", Calibration)
+    named = [*document.parts, *([] if document.name == DEFAULT_CALIBRATION else [DEFAULT_CALIBRATION])]
+    for name in named:
+        document = _completed(
+            document, load_calibration(name) if name == DEFAULT_CALIBRATION else _part(name)
+        )
+    return document
+
+
+def _part(name: str) -> Calibration:
+    return load(presets.find("calibrations", name, CalibrationError), Calibration)
+
+
+_SECTIONS = ("sources", "coefficients")
+
+
+def _completed(document: Calibration, base: Calibration) -> Calibration:
+    """Return the document with what it leaves out of each section taken from the base."""
     return document.model_copy(
-        update={
-            "coefficients": {**base.coefficients, **document.coefficients},
-            "sources": {**base.sources, **document.sources},
-        }
+        update={section: {**getattr(base, section), **getattr(document, section)} for section in _SECTIONS}
     )
 
 
