@@ -1,0 +1,77 @@
+"""Lines of a benchmark's output as a terminal, a log collector or another system left them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.calibrate.importers.blocks import OutputRefusedError
+
+LARGEST_FILE = 64 * 1024 * 1024
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_TASK = re.compile(r"\s*[0-9]+:(?: |$)")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line without colours and without the task number that a launcher put before it."""
+
+    number: int
+    text: str
+
+    @property
+    def words(self) -> list[str]:
+        """Its words."""
+        return self.text.split()
+
+
+def lines_of(text: str) -> list[Line]:
+    """Return the lines, counted from 1; task numbers (``srun --label``) go where most lines have one."""
+    plain = [_ESCAPE.sub("", line).rstrip("\r") for line in text.lstrip("\ufeff").split("\n")]
+    filled = [line for line in plain if line.strip()]
+    if sum(_TASK.match(line) is not None for line in filled) > 0.8 * len(filled) > 0:
+        plain = [_TASK.sub("", line, count=1) for line in plain]
+    return [Line(number, line) for number, line in enumerate(plain, start=1)]
+
+
+def number(word: str) -> float | None:
+    """Return a plain decimal number, ``None`` for any other word; not-a-number and infinity are none."""
+    return float(word) if _NUMBER.fullmatch(word) else None
+
+
+def decoded(path: Path) -> str:
+    """Return the text of a file, UTF-8 or UTF-16 with its mark.
+
+    Raises
+    ------
+    OutputRefusedError
+        If there is no such file, it is too large, or it is no text.
+    """
+    if not path.is_file():
+        raise OutputRefusedError(str(path), 0, "no such file")
+    if path.stat().st_size > LARGEST_FILE:
+        raise OutputRefusedError(str(path), 0, f"larger than {LARGEST_FILE} bytes, as no such output is")
+    data = path.read_bytes()
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise OutputRefusedError(str(path), 0, f"no text: {error.reason} at byte {error.start}") from None
+
+
+def differs(printed: float, computed: float, decimals: float) -> bool:
+    """Whether two figures differ by more than the rounding of the printed one and of its inputs.
+
+    ``decimals`` is one unit of the last printed digit. Times carry four digits at least, hence 0.6 %.
+    """
+    return abs(printed - computed) > 1.01 * decimals + 0.006 * abs(computed)
+
+
+def after(lines: list[Line], pattern: re.Pattern[str]) -> Iterator[tuple[Line, re.Match[str]]]:
+    """Yield every line that a pattern matches from its start, with the match."""
+    for line in lines:
+        if match := pattern.match(line.text):
+            yield line, match
