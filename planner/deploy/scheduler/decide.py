@@ -1,0 +1,96 @@
+"""Where a pod goes: the first node that every filter accepts, or the reasons of all that refuse."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from planner.deploy.scheduler.cluster import Cluster
+from planner.deploy.scheduler.devices import DeviceError, allocate
+from planner.deploy.scheduler.neighbours import affinity_misfit, spread_misfit
+from planner.deploy.scheduler.numa import misfit
+from planner.deploy.scheduler.requests import Amounts, pod_requests, shortages
+from planner.deploy.scheduler.selectors import node_matches, untolerated
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The decision on one pod.
+
+    Attributes
+    ----------
+    node
+        Name of the node; ``None`` when no node takes the pod.
+    devices
+        Names of the devices that its claims get on that node, in the order of requests.
+    reasons
+        Why the nodes refuse, with the number of nodes each.
+    """
+
+    node: str | None
+    devices: tuple[str, ...]
+    reasons: Mapping[str, int]
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether a node takes the pod."""
+        return self.node is not None
+
+    @property
+    def message(self) -> str:
+        """The refusal in the scheduler's words; empty for a pod that is scheduled."""
+        if self.scheduled:
+            return ""
+        parts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
+        return f"0/{sum(self.reasons.values())} nodes are available: {parts}."
+
+
+def schedule(pod: Object, cluster: Cluster) -> Verdict:
+    """Return the decision on a pod that is not bound yet.
+
+    Nodes are tried in order of their names; the first that all filters accept is taken, so that a decision
+    does not depend on scores. Filters run in the order of the real scheduler, node by node.
+    """
+    needs = pod_requests(pod["spec"])
+    reasons: Counter[str] = Counter()
+    names = cluster.candidates(pod["spec"].get("nodeSelector") or {})
+    if len(names) < len(cluster.nodes):
+        reasons["node(s) didn't match Pod's node affinity/selector"] = len(cluster.nodes) - len(names)
+    for name in names:
+        found = _refusals(pod, needs, name, cluster)
+        if found:
+            reasons.update(found)
+            continue
+        try:
+            devices = allocate(pod, name, cluster)
+        except DeviceError as error:
+            reasons[str(error)] += 1
+            continue
+        if devices is None:
+            reasons["cannot allocate all claims"] += 1
+            continue
+        return Verdict(name, devices, {})
+    return Verdict(None, (), dict(reasons))
+
+
+def _refusals(pod: Object, needs: Amounts, name: str, cluster: Cluster) -> list[str]:
+    """Return why a node refuses, of the first filter that does; empty when none does."""
+    node, spec = cluster.nodes[name], pod["spec"]
+    if not node_matches(spec, node):
+        return ["node(s) didn't match Pod's node affinity/selector"]
+    taint = untolerated(spec, node)
+    if taint is not None:
+        return ["node(s) had untolerated taint(s)"]
+    status = node.get("status") or {}
+    used = cluster.used(name)
+    lacking = list(shortages(needs, status.get("allocatable") or {}, used, len(cluster.pods_on(name))))
+    if lacking:
+        return ["Too many pods" if one == "pods" else f"Insufficient {one}" for one in lacking]
+    topology = cluster.topologies.get(name)
+    found = None if topology is None else misfit(pod, topology)
+    found = found or spread_misfit(pod, node, cluster) or affinity_misfit(pod, node, cluster)
+    return [] if found is None else [found]
