@@ -67,7 +67,7 @@ def test_required_affinity_selects_by_operator(operator: str, values: list[str],
 
 def test_an_empty_term_matches_no_node() -> None:
     """Unlike an empty label selector."""
-    affinity = {
+    affinity: Object = {
         "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}
     }
     assert "affinity/selector" in reason(pod(affinity=affinity), node())
