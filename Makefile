@@ -13,7 +13,7 @@ PYTEST_ARGS :=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev solve test lint types contracts pytest format coverage bench docs pages schemas system-deps clean
+.PHONY: help venv dev solve test test-slow lint types contracts pytest format coverage bench docs pages schemas system-deps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,7 +52,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 solve: $(VENV)/.installed ## place the example workload on the example machine, into out/
 	$(BIN)/planner solve $(EXAMPLE_TOPOLOGY) $(EXAMPLE_WORKLOAD) -o $(OUT) --force
 
-test: lint types contracts pytest ## lint, types, import contracts and all tests
+test: lint types contracts pytest ## lint, types, import contracts and tests
 
 lint: $(VENV)/.installed-dev ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -64,8 +64,11 @@ types: $(VENV)/.installed-dev ## mypy, strict
 contracts: $(VENV)/.installed-dev ## which room may import which
 	$(BIN)/lint-imports --no-logo
 
-pytest: $(VENV)/.installed-dev ## all tests; PYTEST_ARGS="-k link" selects
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+pytest: $(VENV)/.installed-dev ## all tests but the slow ones; PYTEST_ARGS="-k link" selects
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-dev ## the slow tests: studies of many seeds, real servers, long rings
+	$(BIN)/python -m pytest -m slow --timeout 1500 $(PYTEST_ARGS)
 
 format: $(VENV)/.installed-dev ## rewrite the code in the agreed format
 	$(BIN)/ruff check --fix .

@@ -2,7 +2,7 @@
 # Install the system programs that only some tests use. Tests that need one skip where it is missing, and say so.
 set -eu
 
-packages="chromium fonts-dejavu-core"
+packages="chromium fonts-dejavu-core prometheus"
 
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "system-deps: this is not a Debian system; install by hand what you want tested: $packages"

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from planner.cli.group import common_options, examples, wants_json
 from planner.cli.output import print_json
 from planner.cli.places import check_file
-
-if TYPE_CHECKING:
-    from planner.topology import TopologyDocument
-    from planner.topology.importers.views import HostView
 
 FILES = click.Path(exists=True, path_type=Path)
 OUT = click.Path(dir_okay=False, path_type=Path)
@@ -26,6 +20,7 @@ OUT = click.Path(dir_okay=False, path_type=Path)
     epilog=examples(
         "planner topology import topo.txt query.xml -o my-node.yaml",
         "planner topology import topo.txt --device h100-sxm-80 --name my-node",
+        "planner topology import topo.txt query.xml topology.conf -o my-cluster.yaml",
     ),
 )
 @click.argument("files", type=FILES, nargs=-1, required=True, metavar="FILE...")
@@ -39,13 +34,17 @@ def import_command(
     ctx: click.Context, files: tuple[Path, ...], output: Path | None, name: str | None,
     device: str | None, force: bool,
 ) -> None:  # fmt: skip
-    """Turn what tools say about one machine into a topology; several FILEs are merged."""
+    """Turn what tools say about a machine into a topology; FILEs are merged, with a fabric into a cluster."""
     check_file(output, force=force)
     _import(ctx, files, output, name, device)
 
 
 @click.command(
-    "merge", epilog=examples("planner topology merge topo.txt query.xml lstopo.xml -o my-node.yaml")
+    "merge",
+    epilog=examples(
+        "planner topology merge topo.txt query.xml lstopo.xml -o my-node.yaml",
+        "planner topology merge node-0.xml node-1.xml ibnetdiscover.out -o my-cluster.yaml",
+    ),
 )
 @click.argument("files", type=FILES, nargs=-1, required=True, metavar="FILE...")
 @click.option("-o", "--output", type=OUT, required=True, help="File to write.")
@@ -58,7 +57,11 @@ def merge_command(
     ctx: click.Context, files: tuple[Path, ...], output: Path, name: str | None, device: str | None,
     force: bool,
 ) -> None:  # fmt: skip
-    """Join several views of one machine into one topology; contradictions are reported with both sources."""
+    """Join several views of one machine, or nodes and their fabric, into one topology.
+
+    Contradictions are reported with both sources. With a fabric (ibnetdiscover, SLURM, Topograph, Kubernetes
+    nodes) among the files the others describe its nodes: files named after a node describe that one.
+    """
     check_file(output, force=force)
     _import(ctx, files, output, name, device)
 
@@ -95,17 +98,19 @@ def _import(
 ) -> None:
     """Read, merge, write, and say on standard error what was repaired and what is assumed."""
     from planner.schema import dump_yaml, plain, write_text_atomic
+    from planner.topology.importers.assemble import assemble
 
-    document, formats, doubts, notes = _read(files, name, device)
-    for doubt in doubts:
+    found = assemble(files, name, device)
+    document = found.document
+    for doubt in found.doubts:
         click.echo(f"planner: warning: {doubt}", err=True)
-    for note in notes:
+    for note in found.notes:
         click.echo(f"planner: note: {note}", err=True)
     if output is not None:
         write_text_atomic(output, dump_yaml(document))
     if wants_json(ctx):
         summary = {
-            "formats": formats, "warnings": doubts, "notes": notes,
+            "formats": list(found.formats), "warnings": list(found.doubts), "notes": list(found.notes),
             "output": None if output is None else str(output), "topology": plain(document),
         }  # fmt: skip
         print_json(summary)
@@ -113,47 +118,3 @@ def _import(
         click.echo(str(output))
     else:
         click.echo(dump_yaml(document), nl=False)
-
-
-def _read(
-    files: Sequence[Path], name: str | None, device: str | None
-) -> tuple[TopologyDocument, list[str], list[str], list[str]]:
-    """Return the topology, the formats of the files, what was doubtful and what is assumed."""
-    from planner.topology import catalogue
-    from planner.topology.importers.detect import carried, read
-    from planner.topology.importers.document import described
-    from planner.topology.importers.merge import merge
-    from planner.topology.importers.refusal import ImportRefusedError
-    from planner.topology.importers.views import FabricView
-
-    if len(files) == 1 and (whole := carried(files[0])) is not None:
-        return whole, ["planner"], [], []
-    views: list[HostView] = []
-    for file in files:
-        view = read(file)
-        if isinstance(view, FabricView):
-            raise ImportRefusedError(
-                str(file), 0,
-                f"a fabric of {len(view.switches)} switches and {len(view.nodes)} nodes, not a machine; "
-                "import a machine of it, and describe the fabric under 'fabric'",
-            )  # fmt: skip
-        views.append(view)
-    merged = merge(views, [str(file) for file in files]) if len(views) > 1 else views[0]
-    document, notes = described(merged, name or _name(files[0]), catalogue(), device)
-    doubts = [
-        f"{files[0]}:{remark.line}: {remark.text}"
-        if len(views) == 1 and remark.line
-        else _said(remark.text, files)
-        for remark in merged.remarks
-    ]
-    return document, [view.format for view in views], doubts, list(notes)
-
-
-def _said(text: str, files: Sequence[Path]) -> str:
-    return f"{files[0]}: {text}" if len(files) == 1 else text
-
-
-def _name(file: Path) -> str:
-    """Return a name for a machine after a file."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", file.name.split(".")[0] or file.resolve().name).strip("-._")
-    return plain or "machine"

@@ -13,7 +13,7 @@ from planner.cli.output import print_json, print_table, stdout_console
 from planner.cli.places import check_file
 from planner.cli.probing import probe_command
 from planner.report import Table, topology_svg, topology_text
-from planner.schema import presets, write_text_atomic
+from planner.schema import presets, write_bytes_atomic
 from planner.topology import Topology, load_topology
 
 
@@ -67,14 +67,16 @@ def _facts(topology: Topology) -> dict[str, object]:
 @topology_group.command(
     "show",
     epilog=examples(
-        "planner topology show dgx-h100", "planner topology show my-cluster.yaml --format svg -o cluster.svg"
+        "planner topology show dgx-h100",
+        "planner topology show my-cluster.yaml --format svg -o cluster.svg",
+        "planner topology show dgx-h100-x8 --format png",
     ),
 )
 @click.argument("topology")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "svg"]),
+    type=click.Choice(["text", "svg", "png"]),
     default="text",
     show_default=True,
     help="Form of the picture.",
@@ -83,7 +85,7 @@ def _facts(topology: Topology) -> dict[str, object]:
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write instead of standard output.",
+    help="File to write instead of standard output; a png goes to NAME.png when absent.",
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @common_options
@@ -92,12 +94,21 @@ def show_command(ctx: click.Context, topology: str, form: str, output: Path | No
     """Draw TOPOLOGY, a file or the name of a preset."""
     check_file(output, force=force)
     machine = load_topology(topology)
-    if wants_json(ctx):
-        print_json(_facts(machine))
-        return
-    picture = topology_svg(machine) if form == "svg" else topology_text(machine)
-    if output is None:
-        click.echo(picture)
-        return
-    write_text_atomic(output, picture)
-    click.echo(str(output))
+    as_json = wants_json(ctx)
+    if output is None and form == "png" and not as_json:
+        output = Path(f"{machine.name}.png")
+        check_file(output, force=force)
+    if output is not None:
+        write_bytes_atomic(output, _picture(machine, form))
+    if as_json:
+        print_json(_facts(machine) | {"output": None if output is None else str(output)})
+    else:
+        click.echo(_picture(machine, form).decode() if output is None else str(output))
+
+
+def _picture(machine: Topology, form: str) -> bytes:
+    if form == "png":
+        from planner.report.topology_view_png import topology_png
+
+        return topology_png(machine)
+    return (topology_svg(machine) if form == "svg" else topology_text(machine)).encode()

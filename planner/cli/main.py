@@ -26,7 +26,18 @@ COMMANDS = {
     "explain": ("planner.cli.checking", "explain_command", "Say why a plan is as it is, and what limits it."),
     "emit": ("planner.cli.emitting", "emit_group", "Write the files that carry a plan out on a cluster."),
     "report": ("planner.cli.emitting", "report_command", "Write the self-contained HTML page of a plan."),
+    "gate": (
+        "planner.cli.gating",
+        "gate_command",
+        "Compare figures with limits and a baseline; exit code 5 on failure.",
+    ),
+    "accuracy": (
+        "planner.cli.accuracy",
+        "accuracy_command",
+        "Predict measured runs from a table: error per source.",
+    ),
     "topology": ("planner.cli.machines", "topology_group", "List and show machines and clusters."),
+    "agent": ("planner.cli.agent", "agent_command", "Describe the node that it runs on."),
 }
 
 

@@ -1,10 +1,11 @@
-"""``planner topology probe``."""
+"""``planner topology probe``, and what else describes the machine at hand."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -16,23 +17,47 @@ if TYPE_CHECKING:
     from planner.topology.importers.views import HostView
 
 
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def probe_options(command: Command) -> Command:
+    """Add the options of what describes the machine at hand."""
+    for option in reversed(
+        (
+            click.option(
+                "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+                help="File to write the topology to.",
+            ),
+            click.option("--name", help="Name of the machine; its host name when absent."),
+            click.option("--device", help="Device model of the GPUs whose product is unknown."),
+            click.option(
+                "--root", default="/", type=click.Path(exists=True, file_okay=False, path_type=Path),
+                show_default=True, help="Where sys and proc of the host are mounted.",
+            ),
+            click.option("--force", is_flag=True, help="Replace the file if it exists."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @click.command(
     "probe", epilog=examples("planner topology probe", "planner topology probe -o this-machine.yaml")
 )
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write the topology to."
-)
-@click.option("--name", help="Name of the machine; its host name when absent.")
-@click.option("--device", help="Device model of the GPUs whose product is unknown.")
-@click.option("--root", default="/", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              show_default=True, help="Where sys and proc of the host are mounted.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@probe_options
 @common_options
 @click.pass_context
 def probe_command(
     ctx: click.Context, output: Path | None, name: str | None, device: str | None, root: Path, force: bool
 ) -> None:
     """Describe the machine at hand, with or without GPUs, also from inside a container."""
+    describe(ctx, output, name, device, root, force=force)
+
+
+def describe(
+    ctx: click.Context, output: Path | None, name: str | None, device: str | None, root: Path, *, force: bool
+) -> None:
+    """Probe the machine at hand and write or print its topology."""
     from planner.schema import dump_yaml, plain, write_text_atomic
     from planner.topology import catalogue
     from planner.topology.importers.document import described

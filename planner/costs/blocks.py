@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.costs.products import Product
 from planner.workload import Transformer
 
 FloatArray = NDArray[np.float64]
@@ -101,9 +102,10 @@ def moe_layer(
     experts = model.experts
     shared = (model.attention_parameters + model.shared_mlp_parameters) / tp
     routed_tokens = tokens * experts.top_k / tp
+    width = experts.latent or model.hidden
     local = experts.num_experts / ep
     touched = np.minimum(local, np.maximum(1.0, routed_tokens))
-    routed_elements = routed_tokens * (4.0 * model.hidden + model.mlp_matrices * experts.ffn)
+    routed_elements = routed_tokens * (4.0 * width + model.mlp_matrices * experts.ffn)
     shared_elements = tokens * model.mlp_matrices * experts.shared_ffn / tp
     return LayerWork(
         gemm_flops=2.0 * tokens * shared + 2.0 * routed_tokens * model.expert_parameters,
@@ -113,6 +115,31 @@ def moe_layer(
         inner_bytes=(routed_elements + shared_elements) * ELEMENT_BYTES,
         kernels=22.0,
     )
+
+
+@dataclass(frozen=True)
+class StateSpaceWork:
+    """Forward work of the state-space mixers of one layer on one rank."""
+
+    products: list[Product]
+    moved_bytes: FloatArray
+
+
+SCAN_WIDTH = 12.0
+"""Elements moved per token and inner unit: convolution, scan by chunks, gate and norm, each in and out."""
+
+
+def state_space_layer(model: Transformer, tokens: FloatArray, tp: FloatArray) -> StateSpaceWork:
+    """Return the forward work of one state-space mixer (Mamba-2, arXiv 2405.21060, section 7)."""
+    assert model.state_space is not None
+    space, one, none = model.state_space, np.ones(()), np.asarray(float(model.hidden))
+    inner = space.inner / tp
+    products = [
+        Product("mixer_in", tokens, space.projected / tp, none, one, one),
+        Product("scan", tokens, inner, np.asarray(3.0 * space.state), one, one),
+        Product("mixer_out", tokens, none, inner, one, one),
+    ]
+    return StateSpaceWork(products, SCAN_WIDTH * tokens * inner * ELEMENT_BYTES)
 
 
 def stored_elements(
@@ -148,6 +175,21 @@ def stored_elements(
     none = 4 * hidden + heads / tp + (inner_matrices + 1) * width / tp + routed
     selective = 2 * hidden + heads / tp + inner_matrices * width / tp + routed
     return np.choose(recompute, [none, selective, hidden])
+
+
+def operation_elements(model: Transformer, *, moe: bool, tp: FloatArray, parted: FloatArray) -> FloatArray:
+    """Return the elements per token kept where every second product and attention are not recomputed.
+
+    The layer's input, the attention output, and half of what the products give (PyTorch's selective
+    checkpointing by operation, as in torchtitan).
+    """
+    heads = model.heads * model.head_dim
+    outputs = heads + 2 * model.kv_heads * model.head_dim + 2 * model.hidden
+    width = model.ffn
+    if moe and model.experts is not None:
+        width = model.experts.ffn * model.experts.top_k + model.experts.shared_ffn
+    outputs += (model.mlp_matrices - 1) * width
+    return np.asarray(model.hidden / parted + (heads + outputs / 2) / tp)
 
 
 def score_elements(model: Transformer, sequence: int, tp: FloatArray) -> FloatArray:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
+from planner.costs.link_surfaces import CollectiveSurface
+from planner.costs.surfaces import Surface
 from planner.errors import CalibrationError, nearest
 from planner.schema import Document, Name, Record, digest, load, presets
 from planner.topology import Device
+from planner.topology.models import DType
 
 DEFAULT_CALIBRATION = "default"
 
@@ -36,6 +39,34 @@ class Coefficient(Record):
     samples: int | None = Field(default=None, ge=0)
 
 
+class KernelFit(Record):
+    """How one kind of kernel runs on one device at one data type.
+
+    Attributes
+    ----------
+    device
+        Name of the device in the catalogue.
+    parameters
+        Of the physical model of the kind (:mod:`planner.costs.kernel_models`), SI.
+    surface
+        What the model misses, over the logarithms of the shape.
+    residual
+        Mean relative error on the measured rows, 0 to 1.
+    samples
+        Number of measured rows.
+    """
+
+    device: str
+    kind: Literal["gemm", "prefill", "decode"]
+    dtype: str
+    parameters: dict[str, float]
+    surface: Surface | None = None
+    provenance: Literal["measured", "assumed"] = "measured"
+    source: str
+    residual: float = Field(ge=0)
+    samples: int = Field(ge=0)
+
+
 class Calibration(Document):
     """Document ``calibration/1``: coefficients with the device, versions and date that they hold for.
 
@@ -45,6 +76,12 @@ class Calibration(Document):
         Names of the device models that the coefficients were measured on; empty: every device.
     parts
         Shipped documents that complete this one; what it states itself comes first.
+    collectives
+        Measured collectives by device model; ``nvlink`` and ``pcie`` are for all others.
+    engines
+        Measured all-reduces of serving engines, by ``device/engine/mode``.
+    kernels
+        Fits of kernels by a name such as ``h100-sxm-80.gemm.bf16``.
     """
 
     kind: ClassVar[str] = "calibration"
@@ -59,6 +96,9 @@ class Calibration(Document):
     sources: dict[str, str] = Field(default_factory=dict)
     parts: list[str] = Field(default_factory=list)
     coefficients: dict[str, Coefficient] = Field(default_factory=dict)
+    collectives: dict[str, CollectiveSurface] = Field(default_factory=dict)
+    engines: dict[str, CollectiveSurface] = Field(default_factory=dict)
+    kernels: dict[str, KernelFit] = Field(default_factory=dict)
 
     def number(self, name: str) -> float:
         """Return a coefficient.
@@ -94,11 +134,12 @@ def load_calibration(reference: str | Path = DEFAULT_CALIBRATION) -> Calibration
     return document
 
 
+@cache
 def _part(name: str) -> Calibration:
     return load(presets.find("calibrations", name, CalibrationError), Calibration)
 
 
-_SECTIONS = ("sources", "coefficients")
+_SECTIONS = ("sources", "coefficients", "kernels", "collectives", "engines")
 
 
 def _completed(document: Calibration, base: Calibration) -> Calibration:
@@ -115,7 +156,7 @@ class DeviceRates:
     Attributes
     ----------
     matmul
-        Large matrix multiplications, FLOP/s.
+        Bound of matrix multiplications, FLOP/s, see :func:`best_matmul`.
     attention
         Fused attention, FLOP/s.
     memory
@@ -137,44 +178,54 @@ class DeviceRates:
 def device_rates(
     device: Device, precision: str, calibration: Calibration, *, graphs: bool = False
 ) -> DeviceRates:
-    """Return the rates of a device at a data type.
-
-    A published matrix-multiply rate is used where the catalogue has one, else the vendor's dense peak
-    times a stated efficiency. A device without the data type falls back to the next wider one it has.
-    """
-    dtype = _available(device, precision)
-    peak = device.peak[dtype]
-    measured = device.matmul.get(dtype)
+    """Return the rates of a device at a data type; without the type, at the next wider one it has."""
+    measured = device.matmul.get(available_dtype(device, precision))
     number = calibration.number
-    if measured is not None:
-        best, provenance = measured.value, measured.provenance
-    else:
-        best, provenance = peak.value * number("matmul_of_peak"), "assumed"
-    matmul = best * number("matmul_efficiency")
+    best = best_matmul(device, precision, calibration)
     return DeviceRates(
-        matmul=matmul,
-        attention=matmul * number("attention_efficiency"),
+        matmul=best,
+        attention=best * number("matmul_efficiency") * number("attention_efficiency"),
         memory=device.memory_bandwidth.value * number("memory_efficiency"),
         overhead=number("graph_kernel_overhead" if graphs else "kernel_overhead"),
         capacity=device.memory.value,
-        provenance=provenance,
+        provenance="assumed" if measured is None else measured.provenance,
     )
 
 
-_WIDER: Mapping[str, tuple[str, ...]] = {
+def best_matmul(device: Device, precision: str, calibration: Calibration) -> float:
+    """Return a rate that no product of a data type exceeds, FLOP/s.
+
+    A little above the published matrix-multiply rate where the catalogue has one, else a stated share of
+    the vendor's dense peak; never above the peak.
+    """
+    dtype = available_dtype(device, precision)
+    peak, measured = device.peak[dtype].value, device.matmul.get(dtype)
+    number = calibration.number
+    if measured is None:
+        return peak * number("matmul_bound_of_peak")
+    return min(peak, measured.value * number("matmul_headroom"))
+
+
+_WIDER: Mapping[str, tuple[DType, ...]] = {
     "fp4": ("fp4", "fp8", "bf16", "fp16"),
     "fp8": ("fp8", "bf16", "fp16"),
     "int8": ("int8", "fp8", "bf16", "fp16"),
     "bf16": ("bf16", "fp16"),
     "fp16": ("fp16", "bf16"),
     "fp32": ("tf32", "fp32"),
+    "tf32": ("tf32", "fp32"),
 }
 
 
-def _available(
-    device: Device, precision: str
-) -> Literal["fp32", "tf32", "bf16", "fp16", "fp8", "fp4", "int8"]:
-    for dtype in _WIDER[precision]:
+def available_dtype(device: Device, precision: str) -> DType:
+    """Return the data type that a device computes in: the one asked for, else the next wider one it has.
+
+    Raises
+    ------
+    CalibrationError
+        If the device states none of them.
+    """
+    for dtype in _WIDER.get(precision, ()):
         if dtype in device.peak:
             return dtype
     known = ", ".join(device.peak)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs import blocks
+from planner.costs.stacks import by_operation
 from planner.costs.strategy import ACTIVATION_BYTES, MASTER_BYTES, Setting
 
 FloatArray = NDArray[np.float64]
@@ -62,9 +63,14 @@ def kept_bytes(setting: Setting, *, moe: bool) -> FloatArray:
         sequence_parallel=setting.many.sequence_parallel == 1,
         recompute=chosen if setting.shape.flash else np.where(chosen == 1, 0, chosen),
     )  # fmt: skip
+    if by_operation(setting.shape.stack):
+        kept = blocks.operation_elements(setting.model, moe=moe, tp=setting.tp, parted=setting.parted)
+        elements = np.where(chosen == 1, kept, elements)
     if not setting.shape.flash:
         scores = blocks.score_elements(setting.model, setting.shape.sequence, setting.tp)
         elements = elements + np.where(chosen == 0, scores, 0.0)
+    if setting.shape.dropout:
+        elements = elements + np.where(chosen == 2, 0.0, setting.model.hidden / setting.parted)
     spread = 1.0 + setting.number("fragmentation")
     return np.asarray(setting.tokens * elements * ACTIVATION_BYTES * spread)
 
@@ -72,7 +78,7 @@ def kept_bytes(setting: Setting, *, moe: bool) -> FloatArray:
 def working_bytes(setting: Setting) -> FloatArray:
     """Return what is needed for a moment, bytes: logits, or a layer recomputed or gathered."""
     model, moe = setting.model, setting.model.experts is not None
-    logits = setting.tokens * model.vocab / setting.tp * (4 + ACTIVATION_BYTES)
+    logits = setting.tokens * model.vocab / setting.tp * setting.number("logit_bytes")
     whole = blocks.stored_elements(
         model, moe=moe, tp=setting.tp,
         sequence_parallel=setting.many.sequence_parallel == 1,

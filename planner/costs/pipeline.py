@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs.training import StageCosts
+from planner.costs.training import StageCosts, StageTimes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -104,3 +104,42 @@ def stage_memory(
         "working": np.full(count, float(costs.peak_working[row])),
         "context and buffers": np.full(count, float(costs.static_base[row])),
     }
+
+
+def even_step_times(
+    times: StageTimes, stages: IntArray, virtual: IntArray, dense_layers: IntArray, moe_layers: IntArray
+) -> FloatArray:
+    """Return the step time of many strategies with layers split evenly, s, shape (n,).
+
+    As :func:`step_time` where every stage has as many layers; where they do not divide, the ends of the
+    pipeline, which have the embedding and the head besides, have fewer. Leading dense layers count as spread.
+    """
+    layers = (dense_layers + moe_layers).astype(float)
+    most = np.ceil(layers / stages)
+    missing = most * stages - layers
+    counts = [
+        np.maximum(0.0, most - np.floor(missing / 2)),
+        most,
+        np.maximum(0.0, most - np.ceil(missing / 2)),
+    ]
+    alone = stages == 1
+
+    def mean(name: str) -> FloatArray:
+        dense, moe = getattr(times, f"{name}dense"), getattr(times, f"{name}moe")
+        return np.asarray((dense * dense_layers + moe * moe_layers) / layers)
+
+    def ends(name: str, place: int) -> FloatArray:
+        first, last = getattr(times, f"{name}first"), getattr(times, f"{name}last")
+        return np.asarray(np.where(alone, first + last, (first, 0.0, last)[place]))
+
+    layer, sync, step = mean(""), mean("sync_"), mean("update_")
+    slowest = tail = np.zeros_like(layer)
+    for place, count in enumerate(counts):
+        stage = count * layer + ends("", place) + times.hop
+        reduced = times.sync_alpha + count * sync + ends("sync_", place)
+        exposed = np.maximum((1.0 - times.overlap) * reduced, reduced - times.backward_share * stage)
+        slowest = np.maximum(slowest, stage)
+        tail = np.maximum(tail, exposed + count * step + ends("update_", place))
+    total = layers * layer + times.first + times.last + stages * times.hop
+    filled = np.maximum(total - slowest, 0.0) / virtual
+    return np.asarray(times.num_micro_batches * slowest + filled + tail)

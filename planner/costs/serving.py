@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs import blocks, collectives
-from planner.costs.coefficients import Calibration, DeviceRates
+from planner.costs import collectives
+from planner.costs.coefficients import Calibration, DeviceRates, device_rates
 from planner.costs.collectives import Fabric
+from planner.costs.engine import EngineDegrees, Precisions, StepModel, Tuning, engine_number
+from planner.costs.engine_collectives import engine_all_reduce
+from planner.costs.kernels import Kernels, kernels
+from planner.topology import Device
 from planner.workload import BYTES_PER_ELEMENT, ServingJob, Transformer
 
 FloatArray = NDArray[np.float64]
@@ -17,7 +21,39 @@ IntArray = NDArray[np.int64]
 
 NORMAL_99 = 2.3263478740408408
 """99th percentile of the standard normal law."""
+BATCHES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0,
+           512.0, 768.0, 1024.0, 2048.0)  # fmt: skip
+"""Sequences at which decode steps are priced; a line goes through the times between."""
+CONTEXTS = (0.0, 512.0, 2048.0, 8192.0, 32_768.0, 131_072.0, 1_048_576.0)
+"""Cached tokens at which decode steps are priced, as in the simulator."""
 ITERATIONS = 80
+PRECISION = 1e-10
+"""Relative distance from the fixed point at which the search for the batch ends."""
+ENGINE = "vllm"
+"""Engine whose coefficients plans use, and whose arguments they are emitted as."""
+
+
+@dataclass(frozen=True)
+class ServingRates(DeviceRates):
+    """Rates of a device and its kernels.
+
+    Attributes
+    ----------
+    graphs
+        Whether decode steps run as CUDA graphs.
+    """
+
+    kernels: Kernels
+    graphs: bool
+
+
+def serving_rates(
+    device: Device, precision: str, calibration: Calibration, *, graphs: bool = True
+) -> ServingRates:
+    """Return what a device reaches when it serves at a data type."""
+    rates = device_rates(device, precision, calibration, graphs=graphs)
+    own = {field.name: getattr(rates, field.name) for field in fields(DeviceRates)}
+    return ServingRates(**own, kernels=kernels(device, calibration), graphs=graphs)
 
 
 @dataclass(frozen=True)
@@ -108,7 +144,7 @@ def serving_costs(
     model: Transformer,
     many: ServingCandidates,
     spans: ServingSpans,
-    rates: DeviceRates,
+    rates: ServingRates,
     fabric: Fabric,
     calibration: Calibration,
 ) -> ServingCosts:
@@ -125,7 +161,7 @@ class ServingModel:
         model: Transformer,
         many: ServingCandidates,
         spans: ServingSpans,
-        rates: DeviceRates,
+        rates: ServingRates,
         fabric: Fabric,
         calibration: Calibration,
     ) -> None:
@@ -134,64 +170,91 @@ class ServingModel:
         self.tp, self.pp, self.ep = (array.astype(float) for array in (many.tp, many.pp, many.ep))
         self.element = BYTES_PER_ELEMENT[job.precision]
         self.kv_element = BYTES_PER_ELEMENT[job.kv_precision]
+        self._calibration = calibration
+        self._decode: dict[float, FloatArray] = {}
+        self._tuning = Tuning.of(calibration, ENGINE)
+        self._steps = self._step_model(np.arange(len(self.tp)))
+
+    def _step_model(self, rows: IntArray) -> StepModel:
+        """Return the steps of some strategies, rows as often as wanted."""
+        plain = {"fp16": "bf16"}
+        weights, kept = (plain.get(one, one) for one in (self.job.precision, self.job.kv_precision))
+        degrees = EngineDegrees(self.tp, self.pp, np.ones_like(self.tp), self.tp / self.ep, self.ep).take(
+            rows
+        )
+        spans = self.spans.tp[rows]
+
+        def all_reduce(size: FloatArray, group: FloatArray) -> FloatArray:
+            return self._all_reduce(np.broadcast_to(size, group.shape), group, spans)
+
+        precisions = Precisions(weights, weights, kept)
+        return StepModel(self.model, degrees, precisions, self.rates.kernels, all_reduce)
 
     # -- steps ---------------------------------------------------------------------------------------
 
     def prefill_time(self, tokens: FloatArray | float) -> FloatArray:
         """Return the time to compute a prompt of ``tokens``, through all stages, s, shape (n,)."""
         size = np.broadcast_to(np.asarray(tokens, dtype=float), self.tp.shape)
-        layers = self._layers(size, size / 2.0, batch=np.ones_like(size))
-        head = 2.0 * self.model.head_parameters / self.tp / self.rates.matmul
-        return layers + head + self._hops(size) + self._vision()
+        step = self._steps.parts(1.0, size, 0.0, 0.0, 1.0).time(self._tuning)
+        return np.asarray(step + self._hops(size) + self._vision())
 
     def decode_time(self, batch: FloatArray | float, context: float) -> FloatArray:
         """Return the time between two tokens of ``batch`` sequences with ``context`` cached tokens each, s.
 
         With ``pp`` stages the batch is split in as many parts that follow one another, so that a token
-        passes all stages while the other parts occupy them.
+        passes all stages while the other parts occupy them. Times are those of :data:`BATCHES` and
+        :data:`CONTEXTS` and lie on lines between; none is below that of a smaller batch: an engine can pad,
+        and measured kernels have seams.
         """
-        size = np.maximum(np.broadcast_to(np.asarray(batch, dtype=float), self.tp.shape) / self.pp, 1e-9)
-        keys = np.full_like(size, context)
-        layers = self._layers(size, keys, batch=size)
-        head_flops = 2.0 * size * self.model.head_parameters / self.tp
-        head_bytes = self.model.head_parameters / self.tp * self.element
-        head = np.maximum(head_flops / self.rates.matmul, head_bytes / self.rates.memory)
-        return np.asarray(layers + head + self._hops(size))
+        size = np.maximum(np.broadcast_to(np.asarray(batch, dtype=float), self.tp.shape) / self.pp, 1.0)
+        last = int(np.clip(np.searchsorted(CONTEXTS, context, side="right"), 1, len(CONTEXTS) - 1))
+        first, second = CONTEXTS[last - 1], CONTEXTS[last]
+        share = (context - first) / (second - first)
+        step = (1.0 - share) * self._at_batch(size, first) + share * self._at_batch(size, second)
+        return np.asarray(step + self._hops(size))
 
-    def _layers(self, tokens: FloatArray, context: FloatArray, batch: FloatArray) -> FloatArray:
-        dense_count = self.model.dense_layers
-        total = dense_count * self._layer(tokens, context, batch, moe=False)
-        if self.model.experts is not None:
-            total = total + (self.model.layers - dense_count) * self._layer(tokens, context, batch, moe=True)
-        return total
+    def _at_batch(self, size: FloatArray, context: float) -> FloatArray:
+        if context not in self._decode:
+            steps = self._decode_steps(np.asarray(BATCHES), context)
+            self._decode[context] = np.maximum.accumulate(steps, axis=0)
+        table, grid = self._decode[context], np.asarray(BATCHES)
+        left = np.clip(np.searchsorted(grid, size, side="right") - 1, 0, len(grid) - 2)
+        row = np.arange(len(size))
+        share = (size - grid[left]) / (grid[left + 1] - grid[left])
+        return np.asarray(table[left, row] + share * (table[left + 1, row] - table[left, row]))
 
-    def _layer(self, tokens: FloatArray, context: FloatArray, batch: FloatArray, *, moe: bool) -> FloatArray:
-        if moe:
-            work = blocks.moe_layer(self.model, tokens, context, self.tp, self.ep, self.element)
-        else:
-            work = blocks.dense_layer(self.model, tokens, context, self.tp, self.element)
-        gemm = np.maximum(work.gemm_flops / self.rates.matmul, work.weight_bytes / self.rates.memory)
-        cache = batch * context * self.model.kv_width * self.kv_element / self._kv_share()
-        attention = np.maximum(work.attention_flops / self.rates.attention, cache / self.rates.memory)
-        moved = (work.stream_bytes + work.inner_bytes) / self.rates.memory
-        other = moved + work.kernels * self.rates.overhead
-        return gemm + attention + other + self._tensor(tokens, moe=moe) + self._expert(tokens, moe=moe)
+    def added_time(self, tokens: float) -> FloatArray:
+        """Return by how much a prompt lengthens the decode step that it shares, s: weights are read once."""
+        step = self._decode_steps(np.ones(1), 1.0)[0] + self._hops(np.ones_like(self.tp))
+        return np.asarray(np.maximum(self.prefill_time(tokens) - step, 0.0))
+
+    def _decode_steps(self, batches: FloatArray, context: float) -> FloatArray:
+        """Return the times of steps of so many sequences, s, shape (batches, n).
+
+        Without CUDA graphs the host launches every layer.
+        """
+        count = len(self.tp)
+        rows = np.tile(np.arange(count), len(batches))
+        size = np.repeat(batches, count)
+        parts = self._step_model(rows).parts(0.0, 0.0, 0.0, size, context)
+        if not self.rates.graphs:
+            parts = replace(parts, prompts=np.ones_like(size))
+        return parts.time(self._tuning).reshape(len(batches), count)
+
+    def _all_reduce(self, sizes: FloatArray, group: FloatArray, spans: FloatArray) -> FloatArray:
+        """Return the time of an all-reduce: the engine's own kernels where faster and all is near."""
+        across = collectives.all_reduce(sizes, group, spans, self.fabric).time(sizes)
+        if not self._calibration.engines:
+            return across
+        near = np.minimum(group, self.number("engine_domain"))
+        own = engine_all_reduce(sizes, near, self.rates.kernels.device, self._calibration, engine=ENGINE)
+        inside = (spans[:, 0] >= group) & (near >= group)
+        return np.where(inside, np.minimum(own, across), across)
 
     def _kv_share(self) -> FloatArray:
         """Over how many tensor ranks the cache is divided: never finer than one key/value head."""
         heads = 1.0 if self.model.latent is not None else float(self.model.kv_heads)
         return np.asarray(np.minimum(self.tp, heads))
-
-    def _tensor(self, tokens: FloatArray, *, moe: bool) -> FloatArray:
-        size = tokens * self.model.hidden * 2.0
-        return 2.0 * collectives.all_reduce(size, self.tp, self.spans.tp, self.fabric).time(size)
-
-    def _expert(self, tokens: FloatArray, *, moe: bool) -> FloatArray:
-        if not moe or self.model.experts is None:
-            return np.zeros_like(tokens)
-        size = tokens / self.tp * self.model.experts.top_k * self.model.hidden * 2.0
-        cost = collectives.all_to_all(size, self.ep, self.spans.expert, self.fabric)
-        return np.where(self.ep > 1, 2.0 * cost.time(size), 0.0)
 
     def _hops(self, tokens: FloatArray) -> FloatArray:
         size = tokens * self.model.hidden * 2.0
@@ -219,12 +282,12 @@ class ServingModel:
         both = model.embedding_parameters + (0 if model.tied_embeddings else model.head_parameters)
         ends = np.where(self.pp > 1, one_end, both)
         dense = (layers * stage + ends + model.vision_parameters) / self.tp
-        return np.asarray((dense + experts * stage / self.ep) * self.element)
+        return np.asarray((dense + experts * stage / self.tp) * self.element)
 
     def kv_per_token(self) -> FloatArray:
         """Return the bytes of cache that one token takes on a device."""
         layers = np.ceil(self.model.layers / self.pp)
-        return layers * self.model.kv_width * self.kv_element / self._kv_share()
+        return np.asarray(layers * self.model.kv_width * self.kv_element / self._kv_share())
 
     def working(self, tokens: float) -> FloatArray:
         """Return the transient bytes of a step over ``tokens`` tokens."""
@@ -239,14 +302,17 @@ class ServingModel:
         room = self.rates.capacity * margin - self.number("context_bytes") - self.weights()
         room = room - self.working(self.number("prefill_chunk"))
         length = context_tokens(self.job, self.model) + self.job.traffic.output.mean / 2.0
-        fits = np.floor(np.maximum(room, 0.0) / (self.kv_per_token() * length))
+        block = engine_number(self._calibration, "block", ENGINE)
+        blocks = np.floor(np.maximum(room, 0.0) / (self.kv_per_token() * block))
+        fits = np.floor(blocks / np.ceil(length / block))
         cap = self.job.max_batch if self.job.max_batch is not None else self.number("max_batch")
-        return np.minimum(fits, cap)
+        return np.asarray(np.minimum(fits, cap))
 
     def costs(self) -> ServingCosts:
         """Return the steady state under the offered rate.
 
-        Prefills go first and take a share ``rho`` of the engine, decode steps the rest:
+        Prompts share steps with decoding sequences; what they add (:meth:`added_time`) takes a share ``rho``
+        of the engine, decode steps the rest:
         ``tpot = D(b) / (1 - rho)`` with ``b = rate * output * tpot`` (Little). Prompts wait as in M/G/1
         (Pollaczek and Khinchine) with an exponential tail; deviations of independent parts add in squares.
         """
@@ -254,7 +320,7 @@ class ServingModel:
         rate = traffic.rate / self.many.replicas
         context = context_tokens(self.job, self.model)
         prefill = self.prefill_time(prompt_tokens(self.job, self.model))
-        busy = rate * prefill / self.pp
+        busy = rate * self.added_time(prompt_tokens(self.job, self.model)) / self.pp
         free = np.maximum(1.0 - busy, 1e-9)
         batch = self._steady_batch(rate, free, context)
         burst = batch + NORMAL_99 * np.sqrt(batch)
@@ -288,10 +354,25 @@ class ServingModel:
         """Return the smallest fixed point of ``b = rate * output * D(b) / free``, infinite without one."""
         output = self.job.traffic.output.mean
         ceiling = 4.0 * float(self.number("max_batch"))
+
+        def excess(batch: FloatArray) -> FloatArray:
+            return np.asarray(
+                rate * output * self.decode_time(np.maximum(batch, 1.0), context) / free - batch
+            )
+
         low, high = np.zeros_like(free), np.full_like(free, ceiling)
-        beyond = rate * output * self.decode_time(np.maximum(high, 1.0), context) / free > high
-        for _ in range(ITERATIONS):
-            middle = (low + high) / 2.0
-            more = rate * output * self.decode_time(np.maximum(middle, 1.0), context) / free > middle
-            low, high = np.where(more, middle, low), np.where(more, high, middle)
-        return np.where(beyond, np.inf, high)
+        above, below = excess(low), excess(high)
+        beyond, kept = below > 0.0, np.zeros_like(free)
+        for _ in range(ITERATIONS):  # false position; an end that stays twice is halved (Illinois)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                middle = np.where(beyond, high, (low * below - high * above) / (below - above))
+            value = excess(middle)
+            more = value > 0.0
+            below = np.where(more & (kept > 0), below / 2.0, below)
+            above = np.where(~more & (kept < 0), above / 2.0, above)
+            low, above = np.where(more, middle, low), np.where(more, value, above)
+            high, below = np.where(more, high, middle), np.where(more, below, value)
+            kept = np.where(more, 1.0, -1.0)
+            if np.all(beyond | (np.abs(value) <= PRECISION * np.maximum(middle, 1e-12))):
+                break
+        return np.where(beyond, np.inf, middle)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs.coefficients import Calibration, DeviceRates
+from planner.costs.coefficients import Calibration
 from planner.costs.collectives import Fabric
+from planner.costs.kernels import Kernels
 from planner.workload import Transformer
 
 FloatArray = NDArray[np.float64]
@@ -75,15 +76,37 @@ class JobShape:
 
     Attributes
     ----------
+    global_batch
+        Sequences per optimizer step; an array where it differs by row.
     element
         Bytes of one weight element in a matrix multiplication.
+    dtype
+        Data type of the products.
+    stack
+        Whose coefficients hold, see :func:`planner.costs.stacks.stack_coefficients`.
+    dropout
+        Whether masks of dropout are kept.
+    cast_bytes
+        Bytes moved to convert an element of a product's input to 8 or 4 bits.
+    frozen
+        Whether the weights have no gradients of their own (low-rank adapters).
+    memo
+        Kernel times already worked out, by what they depend on; a search asks for the same ones often.
     """
 
     model: Transformer
     sequence: int
-    global_batch: int
+    global_batch: int | IntArray
     flash: bool
     element: float
+    dtype: str = "bf16"
+    stack: str | None = None
+    dropout: bool = False
+    cast_bytes: float = 4.0
+    frozen: bool = False
+    memo: dict[tuple[object, ...], tuple[FloatArray, ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
 
 class Setting:
@@ -106,12 +129,12 @@ class Setting:
         shape: JobShape,
         many: Candidates,
         spans: Spans,
-        rates: DeviceRates,
+        kernels: Kernels,
         fabric: Fabric,
         calibration: Calibration,
     ) -> None:
         self.shape, self.model, self.many, self.spans = shape, shape.model, many, spans
-        self.rates, self.fabric, self.number = rates, fabric, calibration.number
+        self.kernels, self.fabric, self.number = kernels, fabric, calibration.number
         self.tp, self.cp, self.ep = (array.astype(float) for array in (many.tp, many.cp, many.ep))
         self.data = (many.dp * many.cp).astype(float)
         self.expert_data = np.maximum(1.0, self.data * self.tp / self.ep)

@@ -70,8 +70,10 @@ def update(setting: Setting) -> OncePerStep:
     """Return the time of the optimizer: read gradient and states, write states and weights."""
     touched = setting.number("gradient_bytes") + 2 * MASTER_BYTES + ACTIVATION_BYTES
     sharded = setting.many.sharding >= 1
-    dense = touched / np.where(sharded, setting.data, 1.0) / setting.rates.memory
-    expert = touched / np.where(sharded, setting.expert_data, 1.0) / setting.rates.memory
+    bulk = 1e9
+    per_byte = float(setting.kernels.streaming(bulk)) / bulk
+    dense = touched / np.where(sharded, setting.data, 1.0) * per_byte
+    expert = touched / np.where(sharded, setting.expert_data, 1.0) * per_byte
     return OncePerStep(
         alpha=setting.nothing,
         dense=setting.layer_parameters(moe=False) * dense,

@@ -6,15 +6,17 @@ solver can choose uneven layers with exactly the numbers that the judge uses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs import blocks, collectives
-from planner.costs.coefficients import Calibration, DeviceRates
+from planner.costs.coefficients import Calibration
 from planner.costs.collectives import Fabric
 from planner.costs.footprint import kept_bytes, static_bytes, working_bytes
+from planner.costs.kernels import Kernels
+from planner.costs.stacks import StackCoefficients, stack_coefficients
+from planner.costs.step_terms import LayerTerms, StepTerms, step_terms
 from planner.costs.strategy import (
     ACTIVATION_BYTES,
     MASTER_BYTES,
@@ -25,7 +27,7 @@ from planner.costs.strategy import (
     Setting,
     Spans,
 )
-from planner.costs.synchronise import synchronisation, update
+from planner.costs.synchronise import OncePerStep
 
 __all__ = [
     "ACTIVATION_BYTES",
@@ -36,19 +38,27 @@ __all__ = [
     "JobShape",
     "Spans",
     "StageCosts",
+    "StageTimes",
     "stage_costs",
+    "stage_times",
 ]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+BACKWARD_SHARE = 2.0 / 3.0
+"""Share of a layer's time that its backward pass takes."""
+SHARPNESS = 8
+"""Exponent of the mean that joins what the device and what the host need: close to the larger one."""
+
 
 @dataclass(frozen=True)
-class StageCosts:
-    """Affine stage costs; arrays of shape (n,) in s, bytes, or parameters.
+class StageTimes:
+    """Affine stage times; arrays of shape (n,), s.
 
-    Times are per micro-batch, forward and backward together. A stage with :math:`d` dense and :math:`e`
-    expert layers takes ``dense * d + moe * e + hop`` plus ``first`` and ``last`` where it applies.
+    Per micro-batch, forward and backward together: a stage with :math:`d` dense and :math:`e` expert layers
+    takes ``dense * d + moe * e + hop`` plus ``first`` and ``last`` where it applies. ``sync_*`` and
+    ``update_*`` are once per step.
     """
 
     num_micro_batches: FloatArray
@@ -66,6 +76,15 @@ class StageCosts:
     update_moe: FloatArray
     update_first: FloatArray
     update_last: FloatArray
+    backward_share: FloatArray
+    overlap: float
+    breakdown: dict[str, FloatArray]
+
+
+@dataclass(frozen=True)
+class StageCosts(StageTimes):
+    """Affine stage times, and bytes per device: arrays of shape (n,)."""
+
     static_base: FloatArray
     static_dense: FloatArray
     static_moe: FloatArray
@@ -74,9 +93,6 @@ class StageCosts:
     kept_dense: FloatArray
     kept_moe: FloatArray
     peak_working: FloatArray
-    backward_share: FloatArray
-    overlap: float
-    breakdown: dict[str, FloatArray]
     algorithms: dict[str, IntArray]
 
     def take(self, rows: IntArray) -> StageCosts:
@@ -95,166 +111,113 @@ def stage_costs(
     shape: JobShape,
     many: Candidates,
     spans: Spans,
-    rates: DeviceRates,
+    kernels: Kernels,
     fabric: Fabric,
     calibration: Calibration,
 ) -> StageCosts:
     """Return the affine stage costs of every strategy under its spans."""
-    setting = Setting(shape, many, spans, rates, fabric, calibration)
-    return _StageModel(setting).costs()
+    setting = Setting(shape, many, spans, kernels, fabric, calibration)
+    terms = step_terms(setting)
+    times = stage_times(terms, stack_coefficients(calibration, shape.stack, kernels.device.architecture))
+    hidden = calibration.number("pipeline_overlap")
+    static = static_bytes(setting)
+    return StageCosts(
+        **{field.name: getattr(replace(times, hop=times.hop * (1.0 - hidden)), field.name)
+           for field in fields(StageTimes)},
+        static_base=np.full(len(many), calibration.number("context_bytes")),
+        static_dense=static[0], static_moe=static[1], static_first=static[2], static_last=static[3],
+        kept_dense=kept_bytes(setting, moe=False), kept_moe=kept_bytes(setting, moe=True),
+        peak_working=working_bytes(setting), algorithms={"data": terms.sync.algorithm},
+    )  # fmt: skip
 
 
-class _StageModel:
-    """Times of layers and pipeline edges; what one evaluation shares is in the setting."""
+def stage_times(terms: StepTerms, stack: StackCoefficients) -> StageTimes:
+    """Return the stage times that a stack makes of the terms of a step."""
+    parts_dense = layer_parts(terms, terms.dense, stack, stack.host)
+    parts_moe = layer_parts(terms, terms.moe, stack, stack.host_moe)
+    empty = ~terms.has_experts
+    parts_moe = {name: np.where(empty, 0.0, value) for name, value in parts_moe.items()}
+    breakdown = {f"dense_{name}": value for name, value in parts_dense.items()}
+    breakdown |= {f"moe_{name}": value for name, value in parts_moe.items()}
+    sync = _scaled(terms.sync, stack.data * terms.trained)
+    step = _scaled(terms.update, stack.update * terms.trained)
+    return StageTimes(
+        num_micro_batches=terms.num_micro_batches,
+        dense=_total(parts_dense), moe=_total(parts_moe),
+        first=np.asarray(stack.head * terms.embedding),
+        last=np.asarray(stack.head * (3 * terms.head + terms.logits) + stack.micro_batch),
+        hop=terms.hop,
+        sync_alpha=sync.alpha, sync_dense=sync.dense, sync_moe=sync.moe,
+        sync_first=sync.first, sync_last=sync.last,
+        update_dense=step.dense, update_moe=step.moe,
+        update_first=step.first + stack.step, update_last=step.last,
+        backward_share=np.full(len(terms.hop), BACKWARD_SHARE),
+        overlap=stack.data_overlap,  # type: ignore[arg-type]
+        breakdown=breakdown,
+    )  # fmt: skip
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
-        self.shape, self.model, self.many, self.spans = (
-            setting.shape,
-            setting.model,
-            setting.many,
-            setting.spans,
-        )
-        self.rates, self.fabric, self.number = setting.rates, setting.fabric, setting.number
-        self.tp, self.cp, self.ep, self.tokens = setting.tp, setting.cp, setting.ep, setting.tokens
-        seen = 2.0 if self.shape.flash else 1.0  # only a fused kernel skips the masked half of the scores
-        self.context = np.full(len(self.many), self.shape.sequence / seen)
 
-    def costs(self) -> StageCosts:
-        many, setting = self.many, self.setting
-        parts_dense, parts_moe = self._layer_parts(moe=False), self._layer_parts(moe=True)
-        first, last = self._edges()
-        sync, step, static = synchronisation(setting), update(setting), static_bytes(setting)
-        breakdown = {f"dense_{name}": value for name, value in parts_dense.items()}
-        breakdown |= {f"moe_{name}": value for name, value in parts_moe.items()}
-        return StageCosts(
-            num_micro_batches=self.shape.global_batch / (many.dp * many.micro_batch).astype(float),
-            dense=_total(parts_dense), moe=_total(parts_moe), first=first, last=last, hop=self._hop(),
-            sync_alpha=sync.alpha, sync_dense=sync.dense, sync_moe=sync.moe,
-            sync_first=sync.first, sync_last=sync.last,
-            update_dense=step.dense, update_moe=step.moe, update_first=step.first, update_last=step.last,
-            static_base=np.full(len(many), self.number("context_bytes")),
-            static_dense=static[0], static_moe=static[1], static_first=static[2], static_last=static[3],
-            kept_dense=kept_bytes(setting, moe=False), kept_moe=kept_bytes(setting, moe=True),
-            peak_working=working_bytes(setting),
-            backward_share=np.full(len(many), 2.0 / 3.0), overlap=self.number("data_parallel_overlap"),
-            breakdown=breakdown, algorithms={"data": sync.algorithm},
-        )  # fmt: skip
+def _scaled(once: OncePerStep, factor: float | FloatArray) -> OncePerStep:
+    times = {name: getattr(once, name) * factor for name in ("alpha", "dense", "moe", "first", "last")}
+    return OncePerStep(**times, algorithm=once.algorithm)
 
-    # -- time of a layer -----------------------------------------------------------------------------
 
-    def _work(self, *, moe: bool) -> blocks.LayerWork:
-        if moe:
-            return blocks.moe_layer(
-                self.model, self.tokens, self.context, self.tp, self.ep, self.shape.element
-            )
-        return blocks.dense_layer(self.model, self.tokens, self.context, self.tp, self.shape.element)
+def layer_parts(
+    terms: StepTerms, layer: LayerTerms, stack: StackCoefficients, host: float | FloatArray
+) -> dict[str, FloatArray]:
+    r"""Return the parts of a layer's time, forward and backward, s per micro-batch.
 
-    def _layer_parts(self, *, moe: bool) -> dict[str, FloatArray]:
-        """Return the parts of a layer's time, forward and backward, s per micro-batch."""
-        nothing = np.zeros(len(self.many))
-        if moe and self.model.experts is None:
-            return dict.fromkeys(
-                ("gemm", "attention", "memory", "recompute", "tp", "cp", "ep", "fsdp"), nothing
-            )
-        work = self._work(moe=moe)
-        gemm = np.maximum(work.gemm_flops / self.rates.matmul, work.weight_bytes / self.rates.memory)
-        attention = work.attention_flops / self.rates.attention
-        elementwise = (work.stream_bytes / self.setting.parted + work.inner_bytes) / self.rates.memory
-        scores = nothing if self.shape.flash else self._score_traffic()
-        memory = elementwise + scores + work.kernels * self.rates.overhead
-        forward = gemm + attention + memory
-        tp, cp, ep = self._tensor_comm(moe=moe), self._context_comm(attention), self._expert_comm(moe=moe)
-        selective = elementwise / 2 if self.shape.flash else attention + scores
-        again = np.choose(self.many.recompute, [nothing, selective, forward + tp / 2 + ep / 2])
-        core = (1.0 + self._attention_backward()) * attention
-        compute = 3 * gemm + core + 3 * memory
-        return {
-            "gemm": 3 * gemm, "attention": core, "memory": 3 * memory, "recompute": again,
-            "tp": tp, "cp": cp, "ep": ep, "fsdp": self._fsdp(compute, moe=moe),
-        }  # fmt: skip
+    Products run three times (forward, gradients of inputs and of weights), a fused attention core 3.5
+    times (T. Dao et al., "FlashAttention", 2022: five products backward against two), unfused 3 times;
+    recomputation adds a forward pass, or a part of one. Device and host work at the same time: with
+    :math:`d` and :math:`h` the layer takes :math:`(d^q + h^q)^{1/q}`, close to the larger one.
+    """
+    flash = terms.flash
+    full, some = terms.recompute == 2, terms.recompute == 1
+    gemm, casts = stack.gemm * layer.gemm, stack.casts * layer.casts
+    attention, scores = stack.attention * layer.attention, stack.scores * layer.scores
+    elementwise = stack.elementwise * layer.elementwise
+    forward = gemm + casts + attention + scores + elementwise
+    selective = np.where(flash, elementwise / 2, attention + scores)
+    selective = selective + np.where(terms.by_operation, (gemm + casts) / 2, 0.0)
+    near = stack.tensor * stack.tensor_narrow**terms.halvings
+    factor = np.where(terms.crosses, np.maximum(near, stack.network), near)
+    tensor = (1.0 - stack.tensor_overlap) * factor * layer.tp + stack.message * layer.messages
+    expert = stack.expert * layer.ep
+    parts = {
+        "gemm": (2 + terms.trained) * gemm,
+        "attention": np.where(flash, 3.5, 3.0) * attention,
+        "memory": 3 * (elementwise + scores) + 2 * casts,
+        "gradient sums": terms.trained * stack.accumulate * layer.accumulate,
+        "recompute": np.where(full, forward + tensor + expert, np.where(some, selective, 0.0)),
+        "tp": 2 * tensor,
+        "cp": _around(stack.tensor * layer.cp, attention),
+        "ep": 2 * expert,
+    }
+    compute = parts["gemm"] + parts["attention"] + parts["memory"] + parts["recompute"]
+    parts["fsdp"] = _shards(stack, layer, compute)
+    device = _total(parts)
+    passes = np.where(full, 3.0, 2.0)
+    parts["host"] = _joined(device, passes * host) - device
+    return parts
 
-    def _attention_backward(self) -> float:
-        """Backward over forward work of the attention core: a fused kernel computes the scores once more.
 
-        Five matrix products against two (T. Dao et al., "FlashAttention", 2022); four against two otherwise.
-        """
-        return 2.5 if self.shape.flash else 2.0
+def _around(once: FloatArray, attention: FloatArray) -> FloatArray:
+    """Keys and values go round once forward and twice backward; a tenth shows even behind long attention."""
+    return np.asarray(3 * np.maximum(once - attention, 0.1 * once))
 
-    def _score_traffic(self) -> FloatArray:
-        """Time to write and read scores and probabilities in memory, forward, without a fused kernel, s."""
-        scores = self.tokens * self.shape.sequence * self.model.heads / self.tp
-        return np.asarray(scores * 4 * ACTIVATION_BYTES / self.rates.memory)
 
-    def _tensor_comm(self, *, moe: bool) -> FloatArray:
-        """All-reduces (or reduce-scatter with all-gather) of a layer, forward and backward."""
-        size = self.tokens * self.model.hidden * ACTIVATION_BYTES
-        cost = collectives.all_reduce(size, self.tp, self.spans.tp, self.fabric)
-        halves = collectives.reduce_scatter(size, self.tp, self.spans.tp, self.fabric)
-        once = np.where(self.many.sequence_parallel == 1, 2 * halves.time(size), cost.time(size))
-        blocks_per_layer = 1.0 if moe and not self._shared() else 2.0
-        exposed = 1.0 - self.number("tensor_parallel_overlap")
-        return np.asarray(2 * blocks_per_layer * once * exposed)
+def _shards(stack: StackCoefficients, layer: LayerTerms, compute: FloatArray) -> FloatArray:
+    total = stack.data * (2 * layer.gather + layer.scatter)
+    hidden = stack.data_overlap
+    return np.asarray(np.maximum(total - hidden * compute, (1.0 - hidden) * total))
 
-    def _shared(self) -> bool:
-        return self.model.experts is not None and self.model.experts.shared_ffn > 0
 
-    def _context_comm(self, attention: FloatArray) -> FloatArray:
-        """Ring attention: keys and values go round once forward, twice backward, behind attention."""
-        kv = self.tokens * self.model.kv_width * ACTIVATION_BYTES / self.tp
-        cost = collectives.reduce_scatter(kv * self.cp, self.cp, self.spans.cp, self.fabric)
-        around = cost.time(kv * self.cp)
-        hidden = self.number("context_parallel_overlap")
-        exposed = np.maximum(around - hidden * attention, (1 - hidden) * around)
-        return np.asarray(np.where(self.cp > 1, 3 * exposed, 0.0))
-
-    def _expert_comm(self, *, moe: bool) -> FloatArray:
-        if not moe or self.model.experts is None:
-            return np.zeros(len(self.many))
-        size = self.tokens / self.tp * self.model.experts.top_k * self.model.hidden * ACTIVATION_BYTES
-        cost = collectives.all_to_all(size, self.ep, self.spans.expert, self.fabric)
-        exposed = 1.0 - self.number("expert_parallel_overlap")
-        return np.where(self.ep > 1, 4 * exposed * cost.time(size), 0.0)
-
-    def _fsdp(self, compute: FloatArray, *, moe: bool) -> FloatArray:
-        """Exposed traffic of sharding per micro-batch.
-
-        Sharded gradients are scattered after every backward pass; sharded parameters are gathered before
-        the forward and again before the backward pass as well (Rajbhandari et al., ZeRO, 2020, section 5).
-        """
-        parameters = self.setting.sharded_parameters(moe=moe)
-        gather = parameters * ACTIVATION_BYTES
-        scatter = parameters * self.number("gradient_bytes")
-        group, members = self.setting.data, self.spans.data
-        gathers = 2 * collectives.all_gather(gather, group, members, self.fabric).time(gather)
-        scatters = collectives.reduce_scatter(scatter, group, members, self.fabric).time(scatter)
-        total = np.select(
-            [self.many.sharding == 3, self.many.sharding == 2], [gathers + scatters, scatters], 0.0
-        )
-        hidden = self.number("data_parallel_overlap")
-        return np.asarray(np.maximum(total - hidden * compute, (1.0 - hidden) * total))
-
-    # -- edges of the pipeline -----------------------------------------------------------------------
-
-    def _hop(self) -> FloatArray:
-        size = self.tokens * self.model.hidden * ACTIVATION_BYTES / self.setting.parted
-        cost = collectives.send(self.spans.pipeline, self.fabric)
-        exposed = 1.0 - self.number("pipeline_overlap")
-        return np.where(self.many.pp > 1, 2 * self.many.virtual * cost.time(size) * exposed, 0.0)
-
-    def _edges(self) -> tuple[FloatArray, FloatArray]:
-        moved = 3 * self.tokens * self.model.hidden * ACTIVATION_BYTES / self.rates.memory
-        logits = self.tokens * self.model.vocab / self.tp
-        head = 6 * self.tokens * self.model.head_parameters / self.tp / self.rates.matmul
-        loss = logits * (4 * ACTIVATION_BYTES + 4) / self.rates.memory
-        vision = self._vision()
-        return moved + vision, head + loss
-
-    def _vision(self) -> FloatArray:
-        if self.model.vision is None:
-            return np.zeros(len(self.many))
-        patches = self.many.micro_batch * self.model.vision.patches / self.cp
-        return np.asarray(6 * patches * self.model.vision_parameters / self.tp / self.rates.matmul)
+def _joined(device: FloatArray, host: FloatArray | float) -> FloatArray:
+    largest = np.maximum(np.maximum(device, host), 1e-30)
+    return np.asarray(
+        largest * ((device / largest) ** SHARPNESS + (host / largest) ** SHARPNESS) ** (1 / SHARPNESS)
+    )
 
 
 def _total(parts: dict[str, FloatArray]) -> FloatArray:

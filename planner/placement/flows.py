@@ -129,7 +129,7 @@ class StepVolumes:
 
     def _hops(self, mesh: IntArray) -> Iterator[Flow]:
         s = self.strategy
-        size = self.activation / (s.tp if s.sequence_parallel else 1) * self.count * s.virtual
+        size = self.activation / s.tp * self.count * s.virtual
         wrap = [(mesh[-1], mesh[0])] if s.virtual > 1 else []
         for left, right in [*pairwise(mesh), *wrap]:
             for source, target in zip(left.ravel(), right.ravel(), strict=True):

@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from planner.costs import Calibration, DeviceRates, Fabric, JobShape, device_rates, fabric
+from planner.costs.kernels import Kernels, kernels
+from planner.costs.serving import ServingRates, serving_rates
 from planner.errors import WorkloadError
 from planner.topology import Device, Hierarchy, Topology
 from planner.workload import BYTES_PER_ELEMENT, ServingJob, TrainingJob, Transformer
@@ -33,7 +35,7 @@ class JobProblem:
     @cached_property
     def fabric(self) -> Fabric:
         """Rates of the levels, efficiencies applied."""
-        return fabric(self.hierarchy, self.calibration)
+        return fabric(self.hierarchy, self.calibration, self.device)
 
     @property
     def capacity(self) -> float:
@@ -63,8 +65,14 @@ class TrainingProblem(JobProblem):
         """What the formulas need of the job."""
         job = self.job
         return JobShape(
-            self.model, job.sequence, job.global_batch, job.flash_attention, BYTES_PER_ELEMENT[job.precision]
-        )
+            self.model, job.sequence, job.global_batch, job.flash_attention,
+            BYTES_PER_ELEMENT[job.precision], job.precision, job.stack,
+        )  # fmt: skip
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        """Kernel times of the device."""
+        return kernels(self.device, self.calibration)
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,9 @@ class ServingProblem(JobProblem):
     job: ServingJob
 
     @cached_property
-    def rates(self) -> DeviceRates:
-        """Rates of the device at the job's data type."""
-        return device_rates(self.device, self.job.precision, self.calibration, graphs=self.job.cuda_graphs)
+    def rates(self) -> ServingRates:
+        """Rates of the device at the job's data type, and its kernels."""
+        return serving_rates(self.device, self.job.precision, self.calibration, graphs=self.job.cuda_graphs)
 
 
 Problem = TrainingProblem | ServingProblem

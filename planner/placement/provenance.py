@@ -20,9 +20,8 @@ _COEFFICIENTS = {
     "decode": ("memory_efficiency",),
     "wait for prefill": ("matmul_efficiency",),
     "variation up to p99": ("memory_efficiency",),
-    "gradients and optimizer": ("data_parallel_overlap",),
-    "fsdp": ("data_parallel_overlap",),
-    "cp": ("context_parallel_overlap",),
+    "gradients and optimizer": ("training.stated.data_overlap",),
+    "fsdp": ("training.stated.data_overlap",),
 }
 _MEMORY = ("memory", "decode", "variation up to p99")
 _COMMUNICATION = ("tp", "cp", "ep", "fsdp", "pipeline transfers", "gradients and optimizer")

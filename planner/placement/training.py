@@ -106,7 +106,7 @@ def judge_spans(
 ) -> TrainingOutcome:
     """Return time and memory of a strategy whose groups span the machine in a given way."""
     costs = stage_costs(
-        problem.shape, as_candidates(strategy), spans, problem.rates, problem.fabric, problem.calibration
+        problem.shape, as_candidates(strategy), spans, problem.kernels, problem.fabric, problem.calibration
     )
     dense, moe = split_kinds(np.asarray(layers, dtype=np.int64), problem.model.dense_layers)
     seconds = step_time(costs, 0, strategy.virtual, dense, moe)
@@ -148,16 +148,14 @@ def prediction(problem: TrainingProblem, strategy: Strategy, outcome: TrainingOu
     parts["gradients and optimizer"] = float(tail_times(costs, 0, dense, moe).max())
     tokens = problem.job.global_batch * problem.job.sequence
     flops = model_flops(problem)
-    peak = (
-        problem.device.peak.get(problem.job.precision)
-        if problem.job.precision in problem.device.peak
-        else None
-    )
+    precision = problem.job.precision
+    peak = problem.device.peak.get(precision) if precision in problem.device.peak else None
+    rate = peak.value if peak else problem.kernels.matmul(precision)
     achieved = flops / outcome.step_time / strategy.num_ranks
     return TrainingPrediction(
         step_time=outcome.step_time,
         tokens_per_second=tokens / outcome.step_time,
-        model_flops_utilisation=achieved / (peak.value if peak else problem.rates.matmul),
+        model_flops_utilisation=achieved / rate,
         bubble=bubble / outcome.step_time,
         breakdown={name: value for name, value in parts.items() if value > 0.0},
     )
@@ -173,7 +171,8 @@ def model_flops(problem: TrainingProblem) -> float:
         active += (model.layers - model.dense_layers) * per_layer
     active += model.head_parameters
     seen = np.asarray(job.sequence / 2.0)
-    scores = 3.0 * model.layers * float(attention_core_flops(model, np.asarray(float(tokens)), seen))
+    core = float(attention_core_flops(model, np.asarray(float(tokens)), seen)) * model.attention_share
+    scores = 3.0 * model.layers * core
     return 6.0 * active * tokens + scores
 
 

@@ -1,5 +1,7 @@
 """Simulate a plan: flows that share links fairly, servers with queues, and statistics of the outcome."""
 
+from planner.simulate.batched_server import Answer, BatchedServer
+from planner.simulate.batcher import Batcher, BatcherPolicy, QueuePolicy
 from planner.simulate.engines import ComputeStream, CopyEngine, CorePool, GpuCompute, Server, Span
 from planner.simulate.links import FlowRecord, LinkSpec, duplex_weights
 from planner.simulate.network import Network
@@ -11,10 +13,12 @@ from planner.simulate.serving import simulate_serving
 from planner.simulate.statistics import (
     Interval,
     batch_means_interval,
+    common_warm_up,
     mean_interval,
     mser5,
     named_stream,
     percentile_interval,
+    replication_interval,
     student_t_quantile,
 )
 from planner.simulate.traces import load_trace
@@ -22,6 +26,10 @@ from planner.simulate.training import simulate_training
 from planner.simulate.utilisation import Utilisation
 
 __all__ = [
+    "Answer",
+    "BatchedServer",
+    "Batcher",
+    "BatcherPolicy",
     "ComputeStream",
     "CopyEngine",
     "CorePool",
@@ -35,6 +43,7 @@ __all__ = [
     "Network",
     "Op",
     "Percentiles",
+    "QueuePolicy",
     "Replay",
     "Server",
     "SimulationResult",
@@ -43,6 +52,7 @@ __all__ = [
     "TracedFlow",
     "Utilisation",
     "batch_means_interval",
+    "common_warm_up",
     "duplex_weights",
     "load_trace",
     "mean_interval",
@@ -51,6 +61,7 @@ __all__ = [
     "percentile_interval",
     "pipeline_schedule",
     "replay",
+    "replication_interval",
     "simulate_plan",
     "simulate_serving",
     "simulate_training",

@@ -1,100 +1,43 @@
-"""Continuous batching on one replica, iteration by iteration, without touching every sequence each time.
+"""Continuous batching on one replica by vLLM's rules, without touching every sequence in every step.
 
-Prompts are admitted in order of arrival while the batch has room and the cache can hold the whole request,
-so nothing is ever evicted. An iteration computes pieces of admitted prompts, up to a number of tokens, and
-one token of every decoding sequence along with them [1]_. While no prompt waits, decode steps run on until
-the first sequence ends or a prompt comes that can be admitted; their times add up in closed form.
+A step gives every decoding sequence a token and spends what is left of its tokens on prompts, in pieces where
+they are longer [1]_. Prompts are admitted in order of arrival while the batch has room and the whole prompt
+finds blocks of the cache; blocks of the answer are taken as it grows. When none is left the sequence admitted
+last loses all of its blocks and waits at the head of the queue, to compute its tokens again as far as the
+cache has not kept them; in such a step nothing is admitted [2]_. With overlapped scheduling a step is put
+together when the step before the last has ended, while the last one runs.
+
+While no step could differ from the one before, decode steps run on until the first sequence ends, the blocks
+are used up, or a prompt comes that can be admitted; their times add up in closed form.
 
 References
 ----------
-.. [1] A. Agrawal et al., "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve", OSDI 2024:
-   chunked prefill, as in vLLM with ``max_num_batched_tokens`` and ``max_num_seqs``.
+.. [1] A. Agrawal et al., "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve", OSDI 2024.
+.. [2] vLLM 0.19, ``vllm/v1/core/sched/scheduler.py`` (``schedule``) and ``kv_cache_manager.py``
+   (``allocate_slots``), with ``scheduler_reserve_full_isl`` and asynchronous scheduling, its defaults.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from planner.simulate.iterations import IterationTimes, Line, Piece
+from simpy.events import NORMAL
+
+from planner.errors import SimulationError
+from planner.simulate.decode_set import DecodeSet
+from planner.simulate.iterations import Piece, StepTimes
+from planner.simulate.kv_cache import BlockPool
+from planner.simulate.network import Alarm
 from planner.simulate.outcome import MOST_SPANS, Busy
+from planner.simulate.sequence import Limits, Request
+from planner.simulate.step import Step
 
 if TYPE_CHECKING:
     import simpy
-
-
-class Request:
-    """A request on its way through a replica; times in s.
-
-    Attributes
-    ----------
-    computed, prompt, output
-        Prompt tokens to compute, prompt tokens in the cache, tokens to generate.
-    queued, started, first, done
-        When it came to the replica, when its prompt was first worked on, when its first token was out, and an
-        event: when its last token was out.
-    lag
-        How much later than the replica became free its results come out, in a pipeline.
-    """
-
-    __slots__ = ("computed", "done", "first", "lag", "output", "progress", "prompt", "queued", "started")
-
-    def __init__(self, env: simpy.Environment, computed: int, prompt: int, output: int) -> None:
-        self.computed, self.prompt, self.output = computed, prompt, output
-        self.queued = self.started = self.first = math.nan
-        self.lag, self.progress = 0.0, 0
-        self.done = env.event()
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a replica can hold.
-
-    Attributes
-    ----------
-    max_batch, max_tokens
-        Sequences, and tokens of one iteration.
-    cache_tokens
-        Tokens that the key-value cache holds.
-    window
-        Longest wait of an idle replica for more prompts, s; with none it takes what comes at the same time.
-    """
-
-    max_batch: int
-    max_tokens: int
-    cache_tokens: int
-    window: float = 0.0
-
-
-@dataclass
-class _Decoding:
-    """Decode steps under way: begin, number, time of the first, and what each takes more than the last, s."""
-
-    begin: float
-    steps: int
-    first: float
-    growth: float
-
-    def elapsed(self, steps: int) -> float:
-        """Return the time that a number of steps takes, s."""
-        return steps * self.first + self.growth * steps * (steps - 1) / 2.0
-
-    def finished_by(self, time: float) -> int:
-        """Return the least number of steps, at least 1, that last until ``time`` or beyond."""
-        target = time - self.begin
-        low, high = 1, self.steps
-        while low < high:
-            middle = (low + high) // 2
-            if self.elapsed(middle) >= target:
-                high = middle
-            else:
-                low = middle + 1
-        return low
 
 
 class Replica:
@@ -103,149 +46,229 @@ class Replica:
     Attributes
     ----------
     busy
-        Time in iterations so far, s.
-    tokens
-        Tokens generated so far.
+        Time in steps so far, s.
+    tokens, preemptions
+        Tokens generated, and blocks lost to others, so far.
     """
 
-    def __init__(self, env: simpy.Environment, name: str, times: IterationTimes, limits: Limits) -> None:
+    def __init__(self, env: simpy.Environment, name: str, times: StepTimes, limits: Limits) -> None:
         self.env, self.name, self.times, self.limits = env, name, times, limits
-        self.busy, self.tokens = 0.0, 0
+        self.busy, self.tokens, self.preemptions = 0.0, 0, 0
         self.spans: list[Busy] = []
+        self._pool = BlockPool(limits.cache_tokens // limits.block_size, limits.block_size)
+        self._decoding = DecodeSet(limits.block_size)
         self._waiting: deque[Request] = deque()
-        self._prefilling: deque[Request] = deque()
-        self._ends: list[tuple[int, int, Request]] = []
-        self._step = self._order = self._admitted = self._cached = self._context = 0
+        self._admitted: dict[Request, None] = {}
+        self._partial: Request | None = None  # the prompt of which pieces are still to be computed
+        self._last = 0  # number of the step put together last
+        self._current: Step | None = None
+        self._next: Step | None = None
         self._turn: simpy.Event | None = None
-        self._decoding: _Decoding | None = None
         self._idle = True
 
     def submit(self, request: Request) -> None:
         """Queue a request; its ``done`` event succeeds with the last token."""
+        if self._pool.blocks(request.longest) > self._pool.num_blocks:
+            raise SimulationError(
+                f"{self.name}: a request of {request.longest} tokens does not fit into the cache of "
+                f"{self.limits.cache_tokens}"
+            )
         request.queued = self.env.now
         self._waiting.append(request)
         if self._idle:
             self._gather()
-        elif self._decoding is not None and len(self._waiting) == 1 and self._fits(request):
-            self._cut_decoding(self._decoding)
+        elif self._current is not None and self._current.count > 1 and self._may_enter(request):
+            self._cut(self._current)
 
-    # -- iterations --------------------------------------------------------------------------------------
+    # -- steps -------------------------------------------------------------------------------------------
 
     def _gather(self) -> None:
         """Start when the window that the first waiting request opened has passed, or the batch is full."""
         if len(self._waiting) >= self.limits.max_batch:
-            self._next()
+            self._begin()
         elif len(self._waiting) == 1:
-            self._at(self.limits.window, self._next)
+            self._at(self.limits.window, self._begin)
 
-    def _next(self) -> None:
-        """Begin the next iteration, if there is anything to do."""
-        self._admit()
-        self._idle = False
-        batch = len(self._ends)
-        mean = self._context / batch if batch else 0.0
-        if self._prefilling:
-            pieces = self._take_pieces(batch)
-            seconds, lag = self.times.mixed([piece for _, piece in pieces], batch, mean)
-            self._at(seconds, partial(self._end_mixed, pieces, lag, self.env.now))
-        elif batch:
-            line: Line = self.times.decode(batch, mean)
-            steps = self._ends[0][0] - self._step
-            self._decoding = _Decoding(self.env.now, steps, line.base + line.slope * mean, line.slope)
-            self._at(self._decoding.elapsed(steps), self._end_decoding)
-        else:
-            self._idle, self._turn = True, None
+    def _begin(self) -> None:
+        """Begin the next step, if there is anything to do."""
+        step = self._next or self._put_together()
+        self._next, self._current, self._idle = None, step, step is None
+        if step is None:
+            self._turn = None
+            return
+        step.begin = self.env.now
+        if self.limits.overlapped:
+            self._next = self._put_together()
+        self._prolong(step)
+        self._at(step.elapsed(step.count), self._end)
+
+    def _prolong(self, step: Step) -> None:
+        """Let a decode step stand for all that follow and are like it."""
+        following = self._next if self.limits.overlapped else step
+        if following is None or not (step.lasting and following.lasting and step.batch == following.batch):
+            return
+        most = min(self._decoding.next_end() - self._last, step.longest - 1)
+        if most > 0:
+            step.count += self._decoding.affordable(self._last + 1, self._pool.free, most)
+
+    def _cut(self, step: Step) -> None:
+        """End with the decode step under way, for a prompt has come."""
+        count = step.finished_by(self.env.now)
+        if count < step.count:
+            step.count = count
+            self._at(max(step.begin + step.elapsed(count) - self.env.now, 0.0), self._end)
+
+    def _end(self) -> None:
+        """Hand out the tokens of the step, and begin the next."""
+        step = self._current
+        assert step is not None
+        if step.count > 1:
+            self._pool.take(self._decoding.opened(self._last + 1, step.count - 1))
+            self._last += step.count - 1
+            if self._next is not None:
+                self._next.context += step.count - 1
+                self._next.time(self.times)
+            (self._next or step).ending += self._decoding.ending(self._last)
+        self._worked(step)
+        self.tokens += step.batch * step.count + len(step.complete)
+        for request in step.complete:
+            request.lag = step.lag
+            if math.isnan(request.first):
+                request.first = self.env.now + step.lag
+        for request in step.ending:
+            self._finish(request)
+        self._begin()
 
     def _at(self, delay: float, call: Callable[[], None]) -> None:
         """Call something after a delay, unless something else is put in its place before."""
-        turn = self.env.timeout(delay)
-        self._turn = turn
+        self._turn = Alarm(self.env, partial(self._due, call), delay, NORMAL)
 
-        def due(event: simpy.Event) -> None:
-            if event is self._turn:
-                call()
+    def _due(self, call: Callable[[], None], turn: simpy.Event) -> None:
+        if turn is self._turn:
+            call()
 
-        assert turn.callbacks is not None
-        turn.callbacks.append(due)
+    # -- scheduling --------------------------------------------------------------------------------------
 
-    # -- prompts -----------------------------------------------------------------------------------------
+    def _put_together(self) -> Step | None:
+        """Return the next step; ``None`` when there is nothing to do."""
+        number = self._last + 1
+        preempted = self._make_room(number)
+        batch = self._decoding.batch
+        step = Step(batch, self.limits.max_tokens - batch, self._decoding.context(number), preempted)
+        self._pool.take(self._decoding.opened(number))
+        if self._partial is not None and step.budget and not self._continue(step, self._partial, number):
+            step.preempted = True
+        if not step.preempted:
+            self._admit(step, number)
+        if not batch and not step.pieces:
+            return None
+        self._last = number
+        step.ending += self._decoding.ending(number)
+        step.time(self.times)
+        return step
 
-    def _fits(self, request: Request) -> bool:
-        """Whether the batch and the cache have room for the whole of a request."""
-        size = request.prompt + request.output
-        return self._admitted < self.limits.max_batch and self._cached + size <= self.limits.cache_tokens
+    def _make_room(self, number: int) -> bool:
+        """Take blocks from the sequences admitted last until the others can grow; return whether any lost."""
+        preempted = False
+        while self._decoding.opened(number) > self._pool.free:
+            victim = next(r for r in reversed(self._admitted) if r.join < 0 or r.final >= number)
+            self._preempt(victim, number)
+            preempted = True
+        return preempted
 
-    def _admit(self) -> None:
+    def _preempt(self, request: Request, number: int) -> None:
+        """Send a sequence back to the head of the queue, before a step."""
+        del self._admitted[request]
+        self._release(request, number - 1)
+        if request is self._partial:
+            self._partial = None
+        else:
+            self._decoding.remove(request)
+            request.known, request.left = request.known + number - request.join, request.final - number + 1
+        request.join, request.progress = -1, 0
+        request.preemptions += 1
+        self.preemptions += 1
+        self._waiting.appendleft(request)
+
+    def _release(self, request: Request, number: int) -> None:
+        """Take back the blocks that a sequence holds after a step."""
+        tokens = request.progress if request.join < 0 else request.known + number - request.join
+        full = tokens // self.limits.block_size - request.borrowed
+        self._pool.release(request, self._pool.blocks(tokens) - request.borrowed, full)
+
+    def _continue(self, step: Step, request: Request, number: int) -> bool:
+        """Compute the next piece of a prompt, or preempt it when there are no blocks for that."""
+        end = min(request.known, request.progress + step.budget)
+        blocks = self._pool.blocks(end) - self._pool.blocks(request.progress)
+        if blocks > self._pool.free:
+            self._preempt(request, number)
+            return False
+        self._pool.take(blocks)
+        self._compute(step, request, end, number)
+        return True
+
+    def _admit(self, step: Step, number: int) -> None:
         """Admit waiting requests in order, until one does not fit."""
-        while self._waiting and self._fits(self._waiting[0]):
-            request = self._waiting.popleft()
-            self._admitted += 1
-            self._cached += request.prompt + request.output
-            self._prefilling.append(request)
-
-    def _take_pieces(self, batch: int) -> list[tuple[Request, Piece]]:
-        """Take tokens of admitted prompts in order, as many as one iteration computes beside the batch."""
-        budget, taken = max(self.limits.max_tokens - batch, 1), []
-        for request in self._prefilling:
-            if request.progress == 0:
+        while self._waiting and step.budget and len(self._admitted) < self.limits.max_batch:
+            request = self._waiting[0]
+            owner, found = self._prefix(request)
+            held = isinstance(owner, Request) and owner in self._admitted
+            if self._pool.blocks(request.known) - (found if held else 0) > self._pool.free:
+                return
+            self._waiting.popleft()
+            self._admitted[request] = None
+            if found and not held:
+                self._pool.revive(owner, found)
+            request.borrowed = found if held else 0
+            request.progress = max(found * self.limits.block_size, request.prompt - request.computed)
+            end = min(request.known, request.progress + step.budget)
+            self._pool.take(self._pool.blocks(end) - found)
+            if math.isnan(request.started):
                 request.started = self.env.now
-            end = min(request.progress + budget, request.computed)
-            budget -= end - request.progress
-            taken.append((request, Piece(request.progress, end)))
-            request.progress = end
-            if budget == 0:
-                break
-        return taken
+            self._compute(step, request, end, number)
 
-    def _end_mixed(self, pieces: list[tuple[Request, Piece]], lag: float, begin: float) -> None:
-        """Give every decoding sequence its token, and those prompts that are complete their first."""
-        tokens = sum(piece.end - piece.start for _, piece in pieces)
-        self._worked("prefill", f"{tokens} tokens + batch {len(self._ends)}", begin)
-        self._advance(1)
-        for request, piece in pieces:
-            if piece.end < request.computed:
-                continue
-            self._prefilling.popleft()
-            request.first, request.lag = self.env.now + lag, lag
-            self.tokens += 1
-            if request.output == 1:
-                self._finish(request)
-                continue
-            self._order += 1
-            heapq.heappush(self._ends, (self._step + request.output - 1, self._order, request))
-            self._context += request.prompt + 1
-        self._next()
+    def _prefix(self, request: Request) -> tuple[object, int]:
+        """Return who left the beginning of a request in the cache, and how many blocks of it are there."""
+        most = (request.known - 1) // self.limits.block_size
+        if not self.limits.keeps_prefixes:
+            return None, 0
+        if request.preemptions and (left := self._pool.left(request)):
+            return request, min(left, most)
+        donor = request.donor
+        if donor is None:
+            return None, 0
+        most = min(most, request.shared // self.limits.block_size)
+        if donor in self._admitted:
+            filled = donor.progress if donor.join < 0 else donor.known
+            return donor, min(filled // self.limits.block_size, most)
+        return donor, min(self._pool.left(donor), most)
 
-    # -- decoding ----------------------------------------------------------------------------------------
+    def _compute(self, step: Step, request: Request, end: int, number: int) -> None:
+        """Put a piece of a prompt into a step; with the last one the sequence begins to decode."""
+        step.pieces.append(Piece(request.progress, end))
+        step.budget -= end - request.progress
+        request.progress = end
+        self._partial = request if end < request.known else None
+        if self._partial is not None:
+            return
+        step.complete.append(request)
+        request.join, request.final = number, number + request.left - 1
+        if request.left == 1:
+            step.ending.append(request)
+        else:
+            self._decoding.add(request)
 
-    def _end_decoding(self) -> None:
-        decoding, self._decoding = self._decoding, None
-        assert decoding is not None
-        self._worked("decode", f"{decoding.steps} x batch {len(self._ends)}", decoding.begin)
-        self._advance(decoding.steps)
-        self._next()
+    def _may_enter(self, request: Request) -> bool:
+        """Whether a request that has just come could be in the next step."""
+        if len(self._waiting) > 1 or len(self._admitted) >= self.limits.max_batch:
+            return False
+        return self._pool.blocks(request.known) - self._prefix(request)[1] <= self._pool.free
 
-    def _cut_decoding(self, decoding: _Decoding) -> None:
-        """End with the decode step under way, for a prompt has come."""
-        steps = decoding.finished_by(self.env.now)
-        if steps < decoding.steps:
-            decoding.steps = steps
-            self._at(max(decoding.begin + decoding.elapsed(steps) - self.env.now, 0.0), self._end_decoding)
-
-    def _advance(self, steps: int) -> None:
-        """Let every decoding sequence grow by some tokens; those that have all of theirs leave."""
-        batch = len(self._ends)
-        self._step += steps
-        self._context += steps * batch
-        self.tokens += steps * batch
-        while self._ends and self._ends[0][0] <= self._step:
-            request = heapq.heappop(self._ends)[2]
-            self._context -= request.prompt + request.output
-            self._finish(request)
+    # -- ends --------------------------------------------------------------------------------------------
 
     def _finish(self, request: Request) -> None:
-        self._admitted -= 1
-        self._cached -= request.prompt + request.output
+        del self._admitted[request]
+        self._release(request, request.final)
         if request.lag == 0.0:
             request.done.succeed()
             return
@@ -253,7 +276,8 @@ class Replica:
         assert pause.callbacks is not None
         pause.callbacks.append(lambda event: request.done.trigger(event))
 
-    def _worked(self, category: Literal["prefill", "decode"], name: str, begin: float) -> None:
-        self.busy += self.env.now - begin
-        if len(self.spans) < MOST_SPANS:
-            self.spans.append(Busy(begin, self.name, self.env.now, name, category))
+    def _worked(self, step: Step) -> None:
+        self.busy += self.env.now - step.begin
+        if len(self.spans) < MOST_SPANS:  # more are not shown
+            category: Literal["prefill", "decode"] = "prefill" if step.pieces else "decode"
+            self.spans.append(Busy(step.begin, self.name, self.env.now, step.title(), category))

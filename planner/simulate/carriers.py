@@ -32,24 +32,6 @@ class Uncontended:
         return self.env.timeout(max(alike.shortest for alike in classes))
 
 
-def send_after(network: Network, delay: float, route: Sequence[int], size: float, cap: float) -> simpy.Event:
-    """Start a transfer after a delay, s; the event succeeds with its `FlowRecord`."""
-    done = network.env.event()
-
-    def start(_: simpy.Event) -> None:
-        moved = network.send(route, size, cap=cap)
-        assert moved.callbacks is not None
-        moved.callbacks.append(finish)
-
-    def finish(moved: simpy.Event) -> None:
-        done.succeed(moved.value)
-
-    pause = network.env.timeout(delay)
-    assert pause.callbacks is not None
-    pause.callbacks.append(start)
-    return done
-
-
 class SharedLinks:
     """Transfers share the links of a reduced network.
 
@@ -83,7 +65,7 @@ class SharedLinks:
             assert isinstance(done.value, FlowRecord)
             self._attribute(alike, done.value.bottleneck, self.env.now - begin - alike.shortest)
 
-        done = send_after(self.network, alike.latency, alike.route, alike.size, alike.cap)
+        done = self.network.send(alike.route, alike.size, cap=alike.cap, delay=alike.latency)
         assert done.callbacks is not None
         done.callbacks.append(attribute)
         return done

@@ -12,6 +12,7 @@ References
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -38,10 +39,13 @@ class Gauge:
 
     def add(self, change: int) -> None:
         """Raise or lower the count."""
-        self._integral += self.value * (self._env.now - self._since)
-        self._since = self._env.now
+        now = self._env.now
+        if self.value:
+            self._integral += self.value * (now - self._since)
+        self._since = now
         self.value += change
-        self.peak = max(self.peak, self.value)
+        if self.value > self.peak:
+            self.peak = self.value
 
     @property
     def integral(self) -> float:
@@ -84,7 +88,9 @@ class Server:
     ) -> None:
         self.env, self.name, self.trace, self.served = env, name, trace, 0
         self.in_service, self.queue = Gauge(env), Gauge(env)
-        self._turns, self._by_priority = simpy.PriorityResource(env, num_servers), by_priority
+        self._free, self._by_priority = num_servers, by_priority
+        self._turns: list[tuple[int, int, simpy.Event]] = []
+        self._order = 0
 
     @property
     def busy(self) -> float:
@@ -98,27 +104,47 @@ class Server:
 
     def run(self, name: str, work: Work, priority: int = 0) -> Steps:
         """Wait for a server and do one piece of work; a SimPy process, or part of one by ``yield from``."""
-        with self._turns.request(priority if self._by_priority else 0) as turn:
-            if not turn.triggered:
-                yield from self._wait(turn)
-            self.in_service.add(1)
-            start = self.env.now
-            try:
-                yield work() if callable(work) else self.env.timeout(work)
-            finally:
-                self.in_service.add(-1)
+        if self._free:
+            self._free -= 1
+        else:
+            yield from self._wait(priority if self._by_priority else 0)
+        self.in_service.add(1)
+        start = self.env.now
+        try:
+            yield work() if callable(work) else self.env.timeout(work)
+        finally:
+            self.in_service.add(-1)
+            self._hand_on()
         span = Span(name, start, self.env.now)
         self.served += 1
         if self.trace is not None:
             self.trace.append(span)
         return span
 
-    def _wait(self, turn: simpy.Event) -> Generator[simpy.Event, Any, None]:
+    def _wait(self, priority: int) -> Generator[simpy.Event, Any, None]:
+        """Wait for a turn; the server that becomes free then is taken already."""
+        self._order += 1
+        turn = self.env.event()
+        heapq.heappush(self._turns, (priority, self._order, turn))
         self.queue.add(1)
         try:
             yield turn
+        except BaseException:
+            if turn.triggered:
+                self._hand_on()
+            else:
+                self._turns = [entry for entry in self._turns if entry[2] is not turn]
+                heapq.heapify(self._turns)
+            raise
         finally:
             self.queue.add(-1)
+
+    def _hand_on(self) -> None:
+        """Give a free server to the first in the queue."""
+        if self._turns:
+            heapq.heappop(self._turns)[2].succeed()
+        else:
+            self._free += 1
 
 
 class CopyEngine(Server):

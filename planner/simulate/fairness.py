@@ -117,6 +117,10 @@ class FairShares:
         resized
             Rows whose capacity was changed since the last solve.
         """
+        if len(arriving) + len(leaving) == 1 and not resized:
+            changed = self._enter_alone(arriving[0]) if arriving else self._leave_alone(leaving[0])
+            if changed is not None:
+                return list(arriving), changed
         self._moving, self._touched = [], []
         self._remove(leaving)
         for flow in arriving:
@@ -134,6 +138,31 @@ class FairShares:
             for flow in joining:
                 self._join(flow)
         return self._settle()
+
+    def _enter_alone(self, flow: Flow) -> list[Row] | None:
+        """Give a flow that meets no other on its rows all that it can use; ``None`` when it meets one."""
+        rate, limit = flow.cap, None
+        for row, weight in flow.uses:
+            if row.flows:
+                return None
+            share = row.capacity / weight
+            if share < rate or (share == rate and limit is None):
+                rate, limit = share, row
+        flow.new_rate, flow.new_limit = rate, limit
+        for row, weight in flow.uses:
+            row.flows[flow] = weight
+            free = row.capacity - weight * rate
+            row.load = row.capacity - free if free > ROUNDING * row.capacity else row.capacity
+        return [row for row, _ in flow.uses]
+
+    def _leave_alone(self, flow: Flow) -> list[Row] | None:
+        """Let a flow go that leaves no other on its rows; ``None`` when one stays."""
+        if any(len(row.flows) > 1 for row, _ in flow.uses):
+            return None
+        for row, _ in flow.uses:
+            del row.flows[flow]
+            row.load = 0.0
+        return [row for row, _ in flow.uses]
 
     def _remove(self, leaving: Sequence[Flow]) -> None:
         for flow in leaving:

@@ -126,7 +126,7 @@ class PlainFluid:
         for flow in self._arriving:
             flow.began = flow.since = now
         self._num_flows += len(self._arriving) - len(self._leaving)
-        resized_rows = [self._shares.rows[index] for index in resized]
+        resized_rows = [self._shares.rows[index] for index in resized] if resized else []
         flows, self._changed = self._shares.solve(self._arriving, self._leaving, resized_rows)
         self._arriving, self._leaving = [], []
         for flow in flows:

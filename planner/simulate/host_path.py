@@ -12,7 +12,6 @@ from planner.costs.host import service_time
 from planner.errors import SimulationError
 from planner.placement import CpuPlacement, Replica, ServingProblem, Transfer, host_options
 from planner.simulate.cabling import Cabling
-from planner.simulate.carriers import send_after
 from planner.simulate.engines import CopyEngine, CorePool, Server
 from planner.simulate.network import Network
 from planner.simulate.outcome import MOST_SPANS, Busy, Category
@@ -185,4 +184,4 @@ class Host:
                 yield Busy(span.start, server.name, span.end, span.name, category)
 
     def _send(self, move: Move) -> simpy.Event:
-        return send_after(self.network, move.latency, move.route, move.size, move.cap)
+        return self.network.send(move.route, move.size, cap=move.cap, delay=move.latency)

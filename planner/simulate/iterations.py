@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,10 +22,11 @@ LONG = 65_536.0
 
 
 class Line(NamedTuple):
-    """Time of a decode step, s: ``base + slope * context`` for a mean of ``context`` cached tokens."""
+    """Time of a decode step, s: ``base + slope * context``, for a mean of cached tokens up to ``until``."""
 
     base: float
     slope: float
+    until: float = math.inf
 
 
 class Piece(NamedTuple):
@@ -32,6 +34,16 @@ class Piece(NamedTuple):
 
     start: int
     end: int
+
+
+class StepTimes(Protocol):
+    """How long the steps of a replica take."""
+
+    def decode(self, batch: int, context: float) -> Line:
+        """Return the time of a decode step of ``batch`` sequences near a mean context."""
+
+    def mixed(self, pieces: Sequence[Piece], batch: int, context: float) -> tuple[float, float]:
+        """Return how long a step keeps the replica busy, and the time after it until its results, s."""
 
 
 class IterationTimes:
@@ -111,9 +123,10 @@ class IterationTimes:
         times = np.stack([rows.decode_time(batches, context) for context in CONTEXTS])
         slopes = np.diff(times, axis=0) / np.diff(CONTEXTS)[:, None]
         bases = times[:-1] - slopes * np.asarray(CONTEXTS[:-1])[:, None]
+        ends = (*CONTEXTS[1:-1], math.inf)
         lines = [
-            [Line(float(base), float(slope)) for base, slope in zip(*columns, strict=True)]
-            for columns in zip(bases.T, slopes.T, strict=True)
+            [Line(*line) for line in zip(base.tolist(), slope.tolist(), ends, strict=True)]
+            for base, slope in zip(bases.T, slopes.T, strict=True)
         ]
         return [lines[0], *lines]
 

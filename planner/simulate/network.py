@@ -46,7 +46,7 @@ class _Transfer(NamedTuple):
     tag: str
 
 
-class _Alarm(simpy.Event):
+class Alarm(simpy.Event):
     """An event that happens by itself after ``delay`` s and calls one function."""
 
     def __init__(
@@ -114,6 +114,7 @@ class Network:
         cap: float = math.inf,
         priority: int = 0,
         tag: str = "",
+        delay: float = 0.0,
     ) -> simpy.Event:
         """Start a transfer.
 
@@ -129,6 +130,8 @@ class Network:
             Class of the transfer: lower numbers are served first, each class taking all it can use.
         tag
             Kept in the record.
+        delay
+            Time that passes before the latency of the route, s.
 
         Returns
         -------
@@ -139,8 +142,9 @@ class Network:
             raise SimulationError(f"transfer {tag!r}: size must be finite and not negative, cap positive")
         path = self._path(tuple(route), priority)
         transfer = _Transfer(simpy.Event(self.env), self.env.now, size, tuple(route), cap, tag)
-        if path.latency > 0.0:
-            _Alarm(self.env, partial(self._begin, transfer, path), path.latency, NORMAL)
+        latency = path.latency + delay
+        if latency > 0.0:
+            Alarm(self.env, partial(self._begin, transfer, path), latency, NORMAL)
         else:
             self._begin(transfer, path)
         return transfer.done
@@ -180,18 +184,21 @@ class Network:
         fluid = self._classes.fluid(priority)
         return _Path(fluid, fluid.add_route(list(weights), list(weights.values()), alone), latency)
 
-    def _begin(self, transfer: _Transfer, path: _Path, _: simpy.Event | None = None) -> None:
+    def _begin(self, transfer: _Transfer, path: _Path, event: simpy.Event | None = None) -> None:
         """Let the bytes flow, now that the latency is paid."""
         if transfer.size == 0.0 or (not transfer.route and transfer.cap == math.inf):
             self._complete(Ended(transfer, -1, {}))
             return
         path.fluid.start(transfer, path.number, transfer.size, transfer.cap)
-        self._settle_last()
+        if event is not None and not self._settling and self.env.peek() > self.env.now:
+            self._settle(event)  # nothing else can happen at this time
+        else:
+            self._settle_last()
 
     def _settle_last(self) -> None:
         if not self._settling:
             self._settling = True
-            _Alarm(self.env, self._settle, 0.0, LAST)
+            Alarm(self.env, self._settle, 0.0, LAST)
 
     def _settle(self, _: simpy.Event) -> None:
         """Share the links anew, once everything that happens at this time has happened."""
@@ -204,13 +211,17 @@ class Network:
         finish = self._classes.next_finish()
         if finish < self._wake_up_time:
             self._wake_up_time = finish
-            self._wake_up = _Alarm(self.env, self._wake, max(finish - self.env.now, 0.0), NORMAL)
+            self._wake_up = Alarm(self.env, self._wake, max(finish - self.env.now, 0.0), NORMAL)
 
     def _wake(self, event: simpy.Event) -> None:
         if event is not self._wake_up:
             return
         self._wake_up, self._wake_up_time = None, math.inf
         ended = self._classes.due(self.env.now)
+        if len(ended) == 1 and not self._settling and self._classes.next_finish() == math.inf:
+            self._settle(event)  # the only flow there was
+            self._complete(ended[0])
+            return
         for flow in ended:
             self._complete(flow)
         if ended:

@@ -38,10 +38,15 @@ class PriorityStack:
 
     def due(self, now: float) -> list[Ended]:
         """Take out the flows that have drained by ``now``, s."""
+        if len(self._order) == 1:
+            return self._order[0].due(now)
         return [ended for fluid in self._order for ended in fluid.due(now)]
 
     def update(self, now: float) -> None:
         """Bring all rates up to date, class by class."""
+        if len(self._order) == 1:
+            self._order[0].update(now)
+            return
         changed: dict[int, None] = {}
         for place, fluid in enumerate(self._order):
             for row in changed:
@@ -52,6 +57,8 @@ class PriorityStack:
 
     def next_finish(self) -> float:
         """Return when the next flow drains at the present rates, s; infinite when none does."""
+        if len(self._order) == 1:
+            return self._order[0].next_finish()
         return min([fluid.next_finish() for fluid in self._order])
 
     def logs(self) -> list[LoadLog]:

@@ -13,7 +13,7 @@ import simpy
 from planner.errors import SimulationError
 from planner.placement import ServingPlan, ServingProblem, serving_model
 from planner.placement.flows import serving_flows
-from planner.simulate.batching import Limits, Replica, Request
+from planner.simulate.batching import Replica
 from planner.simulate.cabling import Cabling
 from planner.simulate.host_path import Host, host_plan
 from planner.simulate.iterations import IterationTimes
@@ -23,7 +23,8 @@ from planner.simulate.network import Network
 from planner.simulate.outcome import JobOutcome, beginning
 from planner.simulate.requests import draw_requests
 from planner.simulate.result import LinkUse, TimelineSpan
-from planner.simulate.statistics import named_stream
+from planner.simulate.routing import Policy, make_routing
+from planner.simulate.sequence import Limits, Request
 from planner.topology import Router
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def simulate_serving(
     requests: int = 4000,
     trace: Path | None = None,
     router: Router | None = None,
+    routing: Policy = "least-outstanding",
 ) -> JobOutcome:
     """Simulate a number of requests of a serving job.
 
@@ -47,19 +49,17 @@ def simulate_serving(
         How many arrive; those of the warm-up and of the cool-down do not count in the figures.
     trace
         File of the traffic process ``trace``; by default the one that the job names.
+    routing
+        How requests are divided among replicas.
 
     Raises
     ------
     SimulationError
         If the plan cannot keep up with the offered rate, or cannot hold a mean request.
-
-    Notes
-    -----
-    Each request goes to the replica with the fewest requests under way, ties drawn at random.
     """
     if requests < 1:
         raise SimulationError("simulate at least one request")
-    run = _Run(problem, plan, seed, requests, trace, router)
+    run = _Run(problem, plan, seed, requests, trace, router, routing)
     records = run.finish()
     refuse_overload(problem.job, records)
     job = job_record(problem.job, records, run.utilisation(), run.timeline())
@@ -77,6 +77,7 @@ class _Run:
         count: int,
         trace: Path | None,
         router: Router | None,
+        routing: Policy,
     ) -> None:
         self.problem, self.plan, self.env = problem, plan, simpy.Environment()
         model = serving_model(problem, plan.strategy, plan.gpus())
@@ -94,7 +95,8 @@ class _Run:
         times = IterationTimes(problem, model, limits.max_batch, limits.max_tokens)
         self.replicas = [Replica(self.env, name, times, limits) for name in names]
         self._under_way = [0] * len(names)
-        self._ties = named_stream(seed, "routing").random(len(self.requests)).tolist()
+        self._prompts: list[int] = self.requests.prompts.tolist()
+        self._routing = make_routing(routing, seed, self._prompts, len(names))
         self._rows = np.zeros((len(self.requests), 7))
 
     def finish(self) -> RequestRecords:
@@ -119,15 +121,9 @@ class _Run:
             yield self.env.timeout(max(time - self.env.now, 0.0))
             self.env.process(self._serve(index, Request(self.env, computed, prompt, output)))
 
-    def _choose(self, index: int) -> int:
-        """Return the replica with the fewest requests under way."""
-        least = min(self._under_way)
-        equal = [place for place, count in enumerate(self._under_way) if count == least]
-        return equal[int(self._ties[index] * len(equal))]
-
     def _serve(self, index: int, request: Request) -> ProcessGenerator:
         """Take one request through its host and its replica and note how long each part took."""
-        env, place = self.env, self._choose(index)
+        env, place = self.env, self._routing.choose(index, self._prompts[index], self._under_way)
         host, arrived = self.hosts[place], self.env.now
         self._under_way[place] += 1
         yield from host.work(host.plan.before)

@@ -76,12 +76,7 @@ class StepTraffic:
     def _pairs(self, source: int, target: int) -> Iterator[Transfer]:
         strategy = self.plan.strategy
         tokens = strategy.micro_batch * self.problem.job.sequence / strategy.cp
-        size = (
-            tokens
-            * self.problem.model.hidden
-            * ACTIVATION_BYTES
-            / (strategy.tp if strategy.sequence_parallel else 1)
-        )
+        size = tokens * self.problem.model.hidden * ACTIVATION_BYTES / strategy.tp
         overhead = self.problem.calibration.number("collective_step_overhead")
         lefts, rights = self.mesh[source].ravel(), self.mesh[target].ravel()
         near = self.near[lefts] | self.near[rights]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs import Candidates, StageCosts
+from planner.costs.stacks import stack_coefficients
 from planner.placement import TrainingProblem
 
 FloatArray = NDArray[np.float64]
@@ -83,4 +84,7 @@ def compute_bound(problem: TrainingProblem, many: Candidates, flops: float) -> F
     count = problem.job.global_batch / (many.dp * many.micro_batch)
     bubble = 1.0 + (many.pp - 1) / many.virtual / count
     again = np.where(many.recompute == 2, 1.0 + problem.model.layers_share / 3.0, 1.0)
-    return np.asarray(flops / (many.ranks * problem.rates.matmul) * bubble * again)
+    stack = stack_coefficients(problem.calibration, problem.job.stack, problem.device.architecture)
+    least = min(1.0, float(stack.gemm), float(stack.attention), float(stack.head))
+    rate = problem.kernels.matmul(problem.job.precision) / least
+    return np.asarray(flops / (many.ranks * rate) * bubble * again)

@@ -123,7 +123,7 @@ class TrainingSearch:
     def _costs(self, many: Candidates, shares: IntArray) -> StageCosts:
         problem = self.problem
         spans = as_spans(many, shares)
-        return stage_costs(problem.shape, many, spans, problem.rates, problem.fabric, problem.calibration)
+        return stage_costs(problem.shape, many, spans, problem.kernels, problem.fabric, problem.calibration)
 
     def _push(self, bound: float, one: Candidates, chain: Chain) -> None:
         """Queue a single candidate."""

@@ -10,11 +10,13 @@ from planner.costs import Calibration
 from planner.placement import Plan
 from planner.schema import Document, json_schema, write_text_atomic
 from planner.simulate.result import SimulationResult
+from planner.study.gates import Gates
 from planner.topology import DeviceCatalogue, TopologyDocument
 from planner.workload import ModelDocument, WorkloadDocument
 
 KINDS: tuple[type[Document], ...] = (
-    TopologyDocument, DeviceCatalogue, WorkloadDocument, ModelDocument, Calibration, Plan, SimulationResult
+    TopologyDocument, DeviceCatalogue, WorkloadDocument, ModelDocument, Calibration, Plan, SimulationResult,
+    Gates,
 )  # fmt: skip
 
 

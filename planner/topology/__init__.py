@@ -1,6 +1,7 @@
 """Machines and clusters: typed parts, the graph of their links, routes, and nested locality domains."""
 
 from planner.topology.cluster import Node, Topology
+from planner.topology.devices import find_device
 from planner.topology.fabric import ExplicitLink
 from planner.topology.hierarchy import Hierarchy, Level, cut_rate
 from planner.topology.machine import Edge, MachineType, weaker, weakest
@@ -51,6 +52,7 @@ __all__ = [
     "TopologyDocument",
     "catalogue",
     "cut_rate",
+    "find_device",
     "find_problems",
     "load_topology",
     "resolve",

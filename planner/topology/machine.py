@@ -31,6 +31,8 @@ class Edge:
         the sum of their rates; else ``None``.
     provenance
         ``measured``, ``vendor``, ``nccl-constant`` or ``assumed``: the weaker of rate and latency.
+    in_place
+        Measured payload rate of loads and stores, bytes/s; ``None`` where only copies are known.
     """
 
     source: str
@@ -42,6 +44,7 @@ class Edge:
     provenance: str
     group: str | None = None
     group_rate: float | None = None
+    in_place: float | None = None
 
     @property
     def busy_rate(self) -> float:
@@ -109,6 +112,7 @@ def add_edge(graph: nx.DiGraph[str], edge: Edge) -> None:
             weaker(old.provenance, edge.provenance), old.group or edge.group,
             None if old.group_rate is None and edge.group_rate is None
             else (old.group_rate or 2 * old.rate) + (edge.group_rate or 2 * edge.rate),
+            None if old.in_place is None or edge.in_place is None else old.in_place + edge.in_place,
         )  # fmt: skip
     graph.add_edge(edge.source, edge.target, edge=edge, capacity=edge.rate)
 
@@ -204,8 +208,12 @@ def _both_directions(link: Link, left: str, right: str) -> Iterator[Edge]:
     shared = link.duplex is not None and link.duplex.value < link.bandwidth.value + back.value
     group = f"{left}<->{right}" if shared else None
     capacity = link.duplex.value if link.duplex is not None and shared else None
-    for source, target, rate in ((left, right, link.bandwidth), (right, left, back)):
+    loads = (link.in_place, link.reverse_in_place)
+    for (source, target, rate), load in zip(
+        ((left, right, link.bandwidth), (right, left, back)), loads, strict=True
+    ):
         trust = weaker(rate.provenance, link.latency.provenance)
         yield Edge(
-            source, target, link.kind, rate.value, link.latency.value, link.coherent, trust, group, capacity
-        )
+            source, target, link.kind, rate.value, link.latency.value, link.coherent, trust, group, capacity,
+            None if load is None else load.value,
+        )  # fmt: skip

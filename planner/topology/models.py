@@ -97,15 +97,21 @@ class Device(Record):
         Capacity, bytes, and rate, bytes/s, of the device memory.
     copy_engines
         Copies between host and device that can run at once.
+    aliases
+        Other names under which measurements and tools know the model; case and ``_``, ``-``, blanks are one.
+    multiprocessors
+        Streaming multiprocessors (compute units) that the part has enabled.
     """
 
     name: Name
+    aliases: list[str] = Field(default_factory=list)
     vendor: str = "nvidia"
     architecture: str
     peak: dict[DType, Compute]
     matmul: dict[DType, Compute] = Field(default_factory=dict)
     memory: Size
     memory_bandwidth: Rate
+    multiprocessors: Factor | None = None
     power: PowerFigure | None = None
     copy_engines: int = Field(default=2, ge=1)
     mig: list[MigProfile] = Field(default_factory=list)
@@ -217,6 +223,9 @@ class Link(Record):
         Payload rate of the other direction, bytes/s; equal when absent.
     duplex
         Capacity of both directions together, bytes/s; their sum when absent.
+    in_place, reverse_in_place
+        Payload rate of loads and stores from the first end to the second and back, bytes/s, where it was
+        measured and differs from that of copies.
     latency
         Time of an empty message, s.
     coherent
@@ -228,6 +237,8 @@ class Link(Record):
     bandwidth: Rate
     reverse_bandwidth: Rate | None = None
     duplex: Rate | None = None
+    in_place: Rate | None = None
+    reverse_in_place: Rate | None = None
     latency: LatencyFigure
     coherent: bool = False
 

@@ -44,6 +44,10 @@ class Route:
         Sum of the latencies, s.
     coherent
         Whether every hop is coherent, so that loads and stores may cross it.
+    duplex
+        What both directions carry together, bytes/s; infinite where they share nothing.
+    hops_in_place
+        Rate of copies and measured rate of loads of every hop, bytes/s; the latter ``None`` where unknown.
     """
 
     vertices: tuple[str, ...]
@@ -52,6 +56,13 @@ class Route:
     latency: float
     coherent: bool
     provenance: str
+    duplex: float = float("inf")
+    hops_in_place: tuple[tuple[float, float | None], ...] = ()
+
+    def loads(self, share: float) -> float:
+        """Return the rate of loads and stores, bytes/s: a share of that of copies where none is measured."""
+        hops = self.hops_in_place or ((self.rate, None),)
+        return min(rate * share if loads is None else loads for rate, loads in hops)
 
     @property
     def hops(self) -> tuple[tuple[str, str], ...]:
@@ -174,6 +185,8 @@ def _as_route(graph: nx.DiGraph[str], path: Path) -> Route:
         sum(edge.latency for edge in edges),
         all(edge.coherent for edge in edges),
         weakest(edge.provenance for edge in edges),
+        min((edge.group_rate for edge in edges if edge.group_rate is not None), default=float("inf")),
+        tuple((edge.rate, edge.in_place) for edge in edges),
     )
 
 

@@ -157,6 +157,9 @@ class TrainingJob(Record):
         Sequences per optimizer step.
     precision
         Data type of the matrix multiplications.
+    stack
+        Training framework whose measured coefficients hold, such as ``megatron@lm``; those of every
+        framework when absent.
     """
 
     kind: Literal["training"]
@@ -166,6 +169,7 @@ class TrainingJob(Record):
     global_batch: int = Field(ge=1)
     precision: Precision = "bf16"
     flash_attention: bool = True
+    stack: str | None = None
     degrees: Degrees = Degrees()
     budget: Budget = Budget()
 

@@ -27,6 +27,11 @@ class LatentAttention(Record):
     rope_dim: int = Field(ge=0)
     value_dim: int = Field(ge=1)
 
+    @property
+    def attention_dim(self) -> float:
+        """Width of a head of plain attention with as many operations: keys and values differ in width."""
+        return (self.nope_dim + self.rope_dim + self.value_dim) / 2.0
+
 
 class Experts(Record):
     """Mixture-of-experts layers.
@@ -41,6 +46,8 @@ class Experts(Record):
         Inner width of the shared expert that every token visits; 0 for none.
     first_dense
         Number of leading layers with a dense MLP instead.
+    latent
+        Width to which tokens are compressed before they go to the routed experts; 0 for none.
     """
 
     num_experts: int = Field(ge=2)
@@ -48,12 +55,44 @@ class Experts(Record):
     ffn: int = Field(ge=1)
     shared_ffn: int = Field(default=0, ge=0)
     first_dense: int = Field(default=0, ge=0)
+    latent: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _top_k_within(self) -> Experts:
         if self.top_k > self.num_experts:
             raise ValueError(f"top_k is {self.top_k} but there are only {self.num_experts} experts")
         return self
+
+
+class StateSpace(Record):
+    """State-space mixers (Mamba-2, arXiv 2405.21060) of a hybrid model, counted per layer of the model.
+
+    A layer is one MLP or one set of experts; the mixers before it are a mean over the model.
+
+    Attributes
+    ----------
+    heads, head_dim, state, groups
+        Dimensions of a mixer.
+    per_layer, attention_per_layer
+        State-space and attention mixers over layers.
+    """
+
+    heads: int = Field(ge=1)
+    head_dim: int = Field(ge=1)
+    state: int = Field(ge=1)
+    groups: int = Field(ge=1)
+    per_layer: float = Field(gt=0)
+    attention_per_layer: float = Field(ge=0)
+
+    @property
+    def inner(self) -> int:
+        """Inner width."""
+        return self.heads * self.head_dim
+
+    @property
+    def projected(self) -> int:
+        """Width of the input projection: gate, values, input and output matrices, steps."""
+        return 2 * self.inner + 2 * self.groups * self.state + self.heads
 
 
 class VisionTower(Record):
@@ -103,6 +142,7 @@ class Transformer(Record):
     learned_positions: int = Field(default=0, ge=0)
     latent: LatentAttention | None = None
     experts: Experts | None = None
+    state_space: StateSpace | None = None
     vision: VisionTower | None = None
     source: str | None = None
 
@@ -121,7 +161,20 @@ class Transformer(Record):
 
     @property
     def attention_parameters(self) -> int:
-        """Parameters of the attention block of one layer."""
+        """Parameters of the attention block of one layer; of a hybrid model, of its mixers."""
+        if self.state_space is not None:
+            mixer = self.hidden * (self.state_space.projected + self.state_space.inner)
+            plain = self._attention_block * self.state_space.attention_per_layer
+            return round(plain + mixer * self.state_space.per_layer)
+        return self._attention_block
+
+    @property
+    def attention_share(self) -> float:
+        """Attention blocks per layer: 1 but for hybrid models."""
+        return 1.0 if self.state_space is None else self.state_space.attention_per_layer
+
+    @property
+    def _attention_block(self) -> int:
         if self.latent is None:
             return self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
         latent = self.latent
@@ -148,16 +201,17 @@ class Transformer(Record):
     @property
     def expert_parameters(self) -> int:
         """Parameters of one routed expert, 0 for a dense model."""
-        return self.mlp_matrices * self.hidden * self.experts.ffn if self.experts else 0
+        if self.experts is None:
+            return 0
+        return self.mlp_matrices * (self.experts.latent or self.hidden) * self.experts.ffn
 
     @property
     def shared_mlp_parameters(self) -> int:
-        """Parameters of the router and of the shared expert of one layer, 0 for a dense model."""
+        """Parameters of router, shared expert and compression of one layer, 0 for a dense model."""
         if self.experts is None:
             return 0
-        return (
-            self.mlp_matrices * self.hidden * self.experts.shared_ffn + self.hidden * self.experts.num_experts
-        )
+        shared = self.mlp_matrices * self.experts.shared_ffn + self.experts.num_experts
+        return self.hidden * (shared + 2 * self.experts.latent)
 
     @property
     def embedding_parameters(self) -> int:
@@ -209,7 +263,7 @@ class Transformer(Record):
         """
         if self.latent is not None:
             return self.latent.kv_rank + self.latent.rope_dim
-        return 2 * self.kv_heads * self.head_dim
+        return round(2 * self.kv_heads * self.head_dim * self.attention_share)
 
 
 class ModelDocument(Document):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from planner.cli import cli
 from planner.topology import load_topology
 from tests.topology.importers.samples import TOPO, query
+from tests.topology.importers.samples_fabric import dgx_table, rail_fabric
 
 
 def call(*words: object) -> Result:
@@ -65,6 +67,34 @@ def test_what_cannot_be_imported_ends_with_a_reason(tmp_path: Path) -> None:
     fabric = tmp_path / "topology.conf"
     fabric.write_text("SwitchName=s0 Nodes=n[0-3]\n", encoding="utf-8")
     assert "not a machine" in call("import", fabric).stderr
+
+
+def test_nodes_and_their_fabric_become_a_cluster(tmp_path: Path) -> None:
+    """Import and merge take a fabric among the files, and the document that they write loads."""
+    table, fabric, out = tmp_path / "topo.txt", tmp_path / "ib.out", tmp_path / "pair.yaml"
+    table.write_text(dgx_table(), encoding="utf-8")
+    fabric.write_text(rail_fabric(["node-0", "node-1"]), encoding="utf-8")
+    words = (table, fabric, "--device", "h100-sxm-80", "--name", "pair")
+    result = call("merge", *words, "-o", out)
+    assert result.exit_code == 0 and "2 of 2 nodes have no dump" in result.stderr
+    assert [node.name for node in load_topology(out).nodes] == ["node-0", "node-1"]
+    told = json.loads(call("import", *words, "--json").stdout)
+    assert told["formats"] == ["nvidia-smi-topo", "ibnetdiscover"]
+    assert told["topology"]["nodes"] == [{"name": "node-[0-1]", "machine": "pair"}]
+
+
+@pytest.mark.slow
+def test_a_merged_cluster_can_be_solved(tmp_path: Path) -> None:
+    """`planner solve` takes two imported hosts and their listing with no further editing."""
+    table, fabric, out = tmp_path / "topo.txt", tmp_path / "ib.out", tmp_path / "pair.yaml"
+    table.write_text(dgx_table(), encoding="utf-8")
+    fabric.write_text(rail_fabric(["node-0", "node-1"]), encoding="utf-8")
+    assert call("merge", table, fabric, "--device", "h100-sxm-80", "-o", out).exit_code == 0
+    result = CliRunner().invoke(
+        cli, ["solve", str(out), "llama3-70b-serving", "-o", str(tmp_path / "plan"), "--no-simulate"]
+    )
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "plan" / "plan.yaml").exists()
 
 
 def test_export_and_import_lose_nothing(tmp_path: Path) -> None:

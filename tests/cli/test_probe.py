@@ -36,3 +36,16 @@ def test_a_root_without_a_kernel_is_an_error(tmp_path: Path) -> None:
     """A wrong root ends with exit code 1 and a sentence."""
     result = CliRunner().invoke(cli, ["topology", "probe", "--root", str(tmp_path)])
     assert result.exit_code == 1 and "names no processor" in result.output
+
+
+def test_the_agent_describes_its_node_once(tmp_path: Path) -> None:
+    """`planner agent --once` writes what the probe writes; without --once it says what there is."""
+    root, out = write_folder(tmp_path / "root", riscv()), tmp_path / "here.yaml"
+    words = ["--root", str(root), "--name", "here"]
+    agent = CliRunner().invoke(cli, ["agent", "--once", *words])
+    assert agent.exit_code == 0
+    assert agent.stdout == CliRunner().invoke(cli, ["topology", "probe", *words]).stdout
+    assert CliRunner().invoke(cli, ["agent", "--once", *words, "-o", str(out)]).exit_code == 0
+    assert load_topology(out).name == "here"
+    bare = CliRunner().invoke(cli, ["agent", *words])
+    assert bare.exit_code == 2 and "--once" in bare.output

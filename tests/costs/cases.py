@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from planner.costs import Candidates, DeviceRates, JobShape, Spans, StageCosts, load_calibration, stage_costs
+from planner.costs import Candidates, JobShape, Spans, StageCosts, load_calibration, stage_costs
 from planner.costs.collectives import Fabric
-from planner.workload import Transformer
+from planner.costs.kernels import kernels
+from planner.topology import find_device
+from planner.workload import BYTES_PER_ELEMENT, Transformer
 from planner.workload.resolve import model_presets
 
-RATES = DeviceRates(
-    matmul=500e12, attention=250e12, memory=2e12, overhead=4e-6, capacity=80e9, provenance="measured"
-)
+CALIBRATION = load_calibration()
+KERNELS = kernels(find_device("h100-sxm-80"), CALIBRATION)
 FABRIC = Fabric(np.asarray([200e9, 25e9]), np.asarray([2e-6, 8e-6]), np.asarray([False, False]), 1.0, 5e-6)
 DEGREES: dict[str, int] = {
     "tp": 1, "pp": 1, "dp": 1, "cp": 1, "ep": 1, "virtual": 1, "micro_batch": 1,
@@ -55,8 +56,10 @@ def stage(
     batch: int = 64,
     flash: bool = True,
     spans: Spans | None = None,
+    dtype: str = "bf16",
+    stack: str | None = None,
 ) -> StageCosts:
     """Return the stage costs of strategies."""
     many = candidates(*rows)
-    shape = JobShape(model, sequence, batch, flash, 2.0)
-    return stage_costs(shape, many, spans or packed(many), RATES, FABRIC, load_calibration())
+    shape = JobShape(model, sequence, batch, flash, BYTES_PER_ELEMENT[dtype], dtype, stack)
+    return stage_costs(shape, many, spans or packed(many), KERNELS, FABRIC, CALIBRATION)

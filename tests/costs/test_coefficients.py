@@ -38,11 +38,11 @@ def test_an_own_document_overrides_single_coefficients(tmp_path: Path) -> None:
     assert mine.content_digest != base.content_digest
 
 
-def test_rates_are_the_published_ones_times_efficiencies() -> None:
-    """H100: 794.5 TFLOP/s measured in bf16; 3350 GB/s of memory."""
+def test_rates_are_the_published_ones_times_coefficients() -> None:
+    """H100: at most a little above 794.5 TFLOP/s measured in bf16; 3350 GB/s of memory."""
     calibration = load_calibration()
     rates = device_rates(catalogue()["h100-sxm-80"], "bf16", calibration)
-    assert rates.matmul == pytest.approx(794.5e12 * calibration.number("matmul_efficiency"))
+    assert rates.matmul == pytest.approx(794.5e12 * calibration.number("matmul_headroom"))
     assert rates.memory == pytest.approx(3350e9 * calibration.number("memory_efficiency"))
     assert rates.provenance == "measured"
 

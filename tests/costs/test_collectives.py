@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,11 @@ from hypothesis import strategies as st
 
 from planner.costs import collectives, fabric, load_calibration
 from planner.costs.collectives import ALGORITHMS, Affine, Fabric
-from planner.topology import Hierarchy, Level
+from planner.costs.domains import domain, surface_of
+from planner.costs.protocols import PROTOCOLS
+from planner.topology import Hierarchy, Level, find_device
+
+CALIBRATION = load_calibration()
 
 
 def make(rates: list[float], latencies: list[float], reduces: bool = False, launch: float = 0.0) -> Fabric:
@@ -127,6 +132,60 @@ def test_more_members_in_a_domain_never_slow_a_collective(
     if name.startswith("bulk"):
         assert tight.alpha[0] <= loose.alpha[0] * (1 + 1e-9)
         assert tight.beta[0] <= loose.beta[0] * (1 + 1e-9)
+
+
+MEASURED = {
+    name: domain(
+        Level("nvlink", np.zeros(8, dtype=np.int64), rate, 1e-6, reduces, "measured"), device, CALIBRATION
+    )
+    for name, rate, reduces in (("h100_sxm", 396e9, True), ("b200", 900e9, True), ("a100_sxm", 130e9, False))
+    for device in [find_device(name)]
+}
+
+
+@pytest.mark.parametrize("name", COLLECTIVES)
+@given(st.data(), st.floats(1, 1e10))
+def test_measured_domains_keep_the_law(name: str, data: st.DataObject, size: float) -> None:
+    """Groups inside a measured domain and groups that cross domains obey it together."""
+    levels = data.draw(st.integers(2, 4))
+    inside = MEASURED[data.draw(st.sampled_from(sorted(MEASURED)))]
+    net = replace(data.draw(fabrics(levels)), inside=inside, ramp=data.draw(st.floats(0, 1)))
+    count, spread, packed = data.draw(spans(levels))
+    loose, tight = price(name, size, count, spread, net), price(name, size, count, packed, net)
+    assert tight.time(size)[0] <= loose.time(size)[0] * (1 + 1e-9)
+    if name.startswith("bulk"):
+        assert tight.alpha[0] <= loose.alpha[0] * (1 + 1e-9)
+        assert tight.beta[0] <= loose.beta[0] * (1 + 1e-9)
+
+
+def test_the_protocol_changes_from_flags_to_bulk_to_in_switch_reduction() -> None:
+    """Small messages go with flags, large ones of four ranks in bulk, of eight through the switch."""
+    inside = MEASURED["h100_sxm"]
+    assert inside is not None
+    names = [
+        PROTOCOLS[int(inside.seconds("all_reduce", groups(size), groups(count))[1][0])]
+        for size, count in ((1e3, 8), (1e9, 4), (1e9, 8))
+    ]
+    assert names == ["ll", "simple", "nvls"]
+
+
+def test_own_sister_and_specification_are_told_apart() -> None:
+    """A measured device has its own table, H200 takes that of H100, V100 what NVLink has in common."""
+    origins = [
+        (surface_of(find_device(name), "nvlink", CALIBRATION) or (None, None))[1]
+        for name in ("h100_sxm", "h200_sxm", "v100_sxm")
+    ]
+    assert origins == ["own", "sister", "specification"]
+    box = surface_of(find_device("h100_pcie"), "pcie", CALIBRATION)
+    assert box is not None and box[1] == "specification"
+
+
+def test_sends_across_domains_never_beat_sends_inside() -> None:
+    """The line of a hop rises outwards in latency and in time per byte."""
+    net = replace(make([400e9, 900e9], [1e-6, 1e-6]), inside=MEASURED["a100_sxm"])
+    near, far = (collectives.send(np.asarray([level]), net) for level in (0, 1))
+    assert near.alpha[0] <= far.alpha[0]
+    assert near.beta[0] <= far.beta[0]
 
 
 @pytest.mark.parametrize("name", ["ring", "tree", "hierarchical"])

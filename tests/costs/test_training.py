@@ -1,16 +1,21 @@
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.costs import Spans, StageCosts, load_calibration
+from planner.costs import JobShape, Spans, StageCosts, load_calibration, stage_costs
+from planner.costs.kernels import kernels
 from planner.costs.pipeline import split_kinds, step_time
-from tests.costs.cases import RATES, candidates, packed, preset, stage
+from planner.costs.products import attention_products, mlp_products
+from planner.costs.stacks import stack_coefficients
+from planner.topology import find_device
+from tests.costs.cases import FABRIC, KERNELS, candidates, packed, preset, stage
 
 SPREAD = 1.0 + load_calibration().number("fragmentation")
 TOKENS = 2048
+STACK = stack_coefficients(load_calibration(), None, KERNELS.device.architecture)
 
 
 def test_activations_of_gpt3_are_those_of_the_published_formula() -> None:
@@ -68,14 +73,25 @@ def test_a_tied_head_takes_memory_of_its_own_only_on_another_stage() -> None:
     assert costs.static_last[1] == pytest.approx(18.0 * tied.head_parameters)
 
 
-def test_matrix_products_take_six_operations_per_parameter_and_token() -> None:
-    """Forward 2, backward 4, over the rate of large products; attention 3.5 times its forward core."""
+def test_products_run_three_times_and_fused_attention_three_and_a_half() -> None:
+    """Forward, gradients of inputs and of weights: times of the kernels with the factors of the stack."""
     model = preset("llama3-8b")
     parts = stage(model, {}).breakdown
-    parameters = model.attention_parameters + model.dense_mlp_parameters
-    assert parts["dense_gemm"][0] == pytest.approx(6 * TOKENS * parameters / RATES.matmul)
-    core = 2 * TOKENS * (TOKENS / 2) * 2 * model.heads * model.head_dim
-    assert parts["dense_attention"][0] == pytest.approx(3.5 * core / RATES.attention)
+    products = [*attention_products(model, TOKENS, 1), *mlp_products(model, TOKENS, 1)]
+    forward = sum(float(KERNELS.gemm(one.m, one.n, one.k, "bf16")) for one in products)
+    assert parts["dense_gemm"][0] == pytest.approx(3 * STACK.gemm * forward)
+    core = KERNELS.prefill_attention(1, TOKENS, 0, model.heads, model.kv_heads, model.head_dim)
+    assert parts["dense_attention"][0] == pytest.approx(3.5 * STACK.attention * float(core))
+
+
+def test_a_layer_takes_at_least_what_device_and_what_host_need() -> None:
+    """Device and host work at the same time: the longer one counts, and a little where both are equal."""
+    costs = stage(preset("llama3-8b"), {}, {"micro_batch": 4})
+    parts = {name: value for name, value in costs.breakdown.items() if name.startswith("dense")}
+    device = sum(value for name, value in parts.items() if name != "dense_host")
+    host = 2 * float(STACK.host)
+    assert (costs.dense >= np.maximum(device, host)).all()
+    assert (costs.dense <= 2 ** (1 / 8) * np.maximum(device, host) * (1 + 1e-12)).all()
 
 
 def test_full_recomputation_costs_another_forward_pass() -> None:
@@ -85,10 +101,19 @@ def test_full_recomputation_costs_another_forward_pass() -> None:
     assert parts["dense_recompute"] == pytest.approx(forward)
 
 
-def test_tensor_parallelism_moves_four_messages_per_layer_with_or_without_sequence_parallelism() -> None:
-    """An all-reduce moves as many bytes as a reduce-scatter and an all-gather: only launches differ."""
-    parts = stage(preset("llama3-8b"), {"tp": 8}, {"tp": 8, "sequence_parallel": 1}).breakdown["dense_tp"]
-    assert parts[1] - parts[0] == pytest.approx(4 * 5e-6, abs=1e-7)
+def test_narrow_types_pay_for_conversion() -> None:
+    """8-bit products are faster, but inputs are converted for them; 16-bit ones convert nothing."""
+    wide, narrow = (stage(preset("llama3-8b"), {}, dtype=dtype).breakdown for dtype in ("bf16", "fp8"))
+    assert narrow["dense_gemm"][0] < wide["dense_gemm"][0]
+    assert narrow["dense_memory"][0] > wide["dense_memory"][0]
+
+
+def test_full_recomputation_repeats_the_tensor_communication_of_the_forward_pass() -> None:
+    """Four messages without recomputation, six with it."""
+    parts = stage(preset("llama3-8b"), {"tp": 8}, {"tp": 8, "recompute": 2}).breakdown
+    assert parts["dense_tp"][0] == pytest.approx(parts["dense_tp"][1])
+    compute = parts["dense_gemm"] / 3 + parts["dense_attention"] / 3.5 + parts["dense_memory"] / 3
+    assert parts["dense_recompute"][1] == pytest.approx(compute[1] + parts["dense_tp"][1] / 2)
 
 
 STRATEGIES = [
@@ -133,15 +158,23 @@ def test_a_step_never_slows_when_groups_share_more(strategy: dict[str, int], dat
 
 
 def test_a_faster_device_never_lengthens_a_stage() -> None:
-    """Twice the rates halve compute; communication keeps its time."""
-    from planner.costs import JobShape, stage_costs
-    from tests.costs.cases import FABRIC
-
+    """The same strategies on H200 instead of A100: compute falls, communication keeps its time."""
     many = candidates(*STRATEGIES)
     shape = JobShape(preset("llama3-8b"), 2048, 64, True, 2.0)
-    faster = replace(RATES, matmul=2 * RATES.matmul, attention=2 * RATES.attention, memory=2 * RATES.memory)
+    calibration = load_calibration()
     before, after = (
-        stage_costs(shape, many, packed(many), rates, FABRIC, load_calibration()) for rates in (RATES, faster)
+        stage_costs(shape, many, packed(many), kernels(find_device(name), calibration), FABRIC, calibration)
+        for name in ("a100-sxm-80", "h200-sxm")
     )
     assert (after.dense < before.dense).all()
     assert after.breakdown["dense_tp"] == pytest.approx(before.breakdown["dense_tp"])
+
+
+def test_selective_recomputation_by_operation_keeps_half_of_the_products() -> None:
+    """torchtitan keeps the input, attention and every second product, and runs the others again."""
+    model = preset("llama3-8b")
+    costs = stage(model, {"recompute": 1}, stack="torchtitan")
+    outputs = 2 * model.hidden + (model.heads + 2 * model.kv_heads) * model.head_dim + 2 * model.ffn
+    kept = model.hidden + model.heads * model.head_dim + outputs / 2
+    assert costs.kept_dense[0] / SPREAD == pytest.approx(2 * TOKENS * kept)
+    assert costs.breakdown["dense_recompute"][0] >= costs.breakdown["dense_gemm"][0] / 6

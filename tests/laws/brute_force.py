@@ -69,7 +69,7 @@ def best_training(problem: TrainingProblem) -> float:
                 problem.shape,
                 as_candidates(strategy),
                 spans,
-                problem.rates,
+                problem.kernels,
                 problem.fabric,
                 problem.calibration,
             )

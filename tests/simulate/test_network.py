@@ -2,19 +2,22 @@
 
 import importlib.util
 import math
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import simpy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import SimulationError
 from planner.simulate import FlowRecord, LinkSpec, Network, duplex_weights
+from planner.simulate.fairness import FairShares, Flow
 from tests.simulate.filling import Case, Transfer, finish_times
 
 HAS_NUMBA = importlib.util.find_spec("numba") is not None
+MOST_CASES = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 50
 SOLVERS = [
     False,
     pytest.param(True, marks=pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed")),
@@ -87,6 +90,7 @@ def test_finish_times_are_those_of_exact_progressive_filling(compiled: bool, cas
 
 
 @pytest.mark.parametrize("compiled", SOLVERS)
+@settings(max_examples=MOST_CASES)
 @given(case=cases())
 def test_no_row_is_overloaded_and_every_byte_is_carried(compiled: bool, case: Case) -> None:
     """No link or group ever carries more than its capacity; each carries exactly the bytes sent over it."""
@@ -101,6 +105,64 @@ def test_no_row_is_overloaded_and_every_byte_is_carried(compiled: bool, case: Ca
                 sent[link.group] += transfer.size * link.group_weight
     assert np.all(utilisation.peak <= 1.0 + 1e-12)
     assert utilisation.carried == pytest.approx(list(sent.values()), rel=1e-12, abs=1e-12)
+
+
+def rates_between_events(case: Case) -> list[tuple[FairShares, list[Flow]]]:
+    """Return the shares of one class of transfers after each of them has come, and while they leave again."""
+    specs, groups = case.links, case.groups
+    rows = {name: len(specs) + place for place, name in enumerate(groups)}
+    shares = FairShares([*(link.rate for link in specs), *groups.values()])
+    present: list[Flow] = []
+    for order, transfer in enumerate(case.transfers):
+        weights: dict[int, float] = {}
+        for index in transfer.route:
+            weights[index] = weights.get(index, 0.0) + 1.0
+            group = specs[index].group
+            if group is not None:
+                weights[rows[group]] = weights.get(rows[group], 0.0) + specs[index].group_weight
+        if weights:
+            uses = [(shares.rows[row], weight) for row, weight in weights.items()]
+            cap = math.inf if transfer.cap is None else transfer.cap
+            present.append(Flow(str(order), order, uses, 1.0, cap, cap))
+    states = []
+    for step in range(2 * len(present)):
+        comes = step < len(present)
+        flow = present[step % len(present)]
+        changed, _ = shares.solve([flow] if comes else [], [] if comes else [flow])
+        for flow in changed:
+            flow.rate, flow.limit = flow.new_rate, flow.new_limit
+        states.append((shares, present[max(step + 1 - len(present), 0) : step + 1]))
+        check_max_min(*states[-1])
+    return states
+
+
+def check_max_min(shares: FairShares, flows: Sequence[Flow]) -> None:
+    """Every row holds no more than its capacity, and every flow is at its cap or fastest on a full row."""
+    load = [0.0] * len(shares.rows)
+    fastest = [0.0] * len(shares.rows)
+    for flow in flows:
+        for row, weight in flow.uses:
+            load[row.index] += weight * flow.rate
+            fastest[row.index] = max(fastest[row.index], flow.rate)
+    for row in shares.rows:
+        assert load[row.index] <= row.capacity * (1.0 + 1e-9)
+        assert row.load == pytest.approx(load[row.index], rel=1e-9, abs=1e-9)
+    for flow in flows:
+        full = [
+            row.index
+            for row, _ in flow.uses
+            if load[row.index] >= row.capacity * (1.0 - 1e-9)
+            and flow.rate >= fastest[row.index] * (1.0 - 1e-9)
+        ]
+        assert flow.rate == pytest.approx(flow.cap) or full
+
+
+@settings(max_examples=MOST_CASES)
+@given(case=cases())
+def test_each_flow_has_a_full_link_on_which_none_is_faster(case: Case) -> None:
+    """After every arrival and departure the shares are max-min fair: capacities hold, and nobody can gain."""
+    states = rates_between_events(case)
+    assert len(states) == 2 * sum(bool(transfer.route) for transfer in case.transfers)
 
 
 @given(case=cases(), data=st.data())

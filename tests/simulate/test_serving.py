@@ -17,18 +17,18 @@ from hypothesis import strategies as st
 from planner.errors import SimulationError
 from planner.placement import judge_serving, serving_model
 from planner.simulate import simulate_serving
-from planner.simulate.batching import Limits, Replica, Request
+from planner.simulate.batching import Replica
 from planner.simulate.iterations import IterationTimes, Piece
 from planner.simulate.measures import falls_behind, sectioned_percentile, steady_window
 from planner.simulate.requests import draw_requests, read_trace
+from planner.simulate.routing import Policy, make_routing
+from planner.simulate.sequence import Limits, Request
 from planner.workload import Lengths, Slo
 from tests.simulate.cases import cluster, serving_plan, serving_problem
 from tests.simulate.stepping import Arrival, PlainTimes, step_through
 
 
-def run_replica(
-    arrivals: Sequence[Arrival], limits: Limits, times: IterationTimes
-) -> list[tuple[float, float]]:
+def run_replica(arrivals: Sequence[Arrival], limits: Limits, times: PlainTimes) -> list[tuple[float, float]]:
     """Return when the first and the last token of each request are out, s."""
     env = simpy.Environment()
     replica = Replica(env, "replica", times, limits)
@@ -62,7 +62,14 @@ ARRIVALS = st.lists(
 
 @given(
     ARRIVALS,
-    st.builds(Limits, st.integers(1, 5), st.integers(20, 300), st.integers(430, 1000)),
+    st.builds(
+        Limits,
+        st.integers(1, 5),
+        st.integers(20, 300),
+        st.integers(448, 1000),
+        overlapped=st.booleans(),
+        block_size=st.sampled_from([1, 7, 16]),
+    ),
     st.sampled_from([0.0, 0.003]),
     st.sampled_from([0.0, 1e-4]),
 )
@@ -92,7 +99,7 @@ def test_full_batch_and_full_cache_make_requests_wait_in_order() -> None:
     """A request that does not fit waits for the one before it, and one behind it may not overtake."""
     arrivals = [Arrival(0.0, 100, 5), Arrival(0.1, 100, 1), Arrival(0.2, 10, 1)]
     by_batch = run_replica(arrivals, Limits(1, 1000, 10_000), PlainTimes())
-    by_cache = run_replica(arrivals, Limits(8, 1000, 110), PlainTimes())
+    by_cache = run_replica(arrivals, Limits(8, 1000, 112), PlainTimes())
     assert by_batch[1][0] == by_cache[1][0] == pytest.approx(2.0 + 1.0)
     assert by_batch[2][0] == pytest.approx(3.1)
     assert by_cache[2][0] == pytest.approx(3.1)
@@ -133,7 +140,7 @@ def test_pieces_of_a_long_prompt_cost_a_little_more_than_the_whole() -> None:
     times = IterationTimes(problem, serving_model(problem, plan.strategy, plan.gpus()), 64, 8192)
     whole = times.mixed([Piece(0, 8000)], 0, 0.0)[0]
     pieces = [times.mixed([Piece(start, start + 2000)], 0, 0.0)[0] for start in range(0, 8000, 2000)]
-    assert whole <= sum(pieces) <= 1.05 * whole
+    assert whole <= sum(pieces) <= 1.25 * whole
     assert pieces == sorted(pieces)
     two = times.mixed([Piece(0, 4000), Piece(0, 4000)], 0, 0.0)[0]
     assert two < whole
@@ -250,6 +257,64 @@ def test_requests_go_to_the_replica_with_the_fewest() -> None:
     busy = [four.utilisation[f"replica-{index} gpu"] for index in range(4)]
     assert max(busy) < 1.15 * min(busy)
     assert four.latency["latency"].mean < one.latency["latency"].mean
+
+
+@pytest.mark.parametrize("policy", ["round-robin", "least-outstanding", "by-size"])
+def test_every_routing_policy_serves_all_requests(policy: Policy) -> None:
+    """All replicas work under each policy, and the bytes on the host links do not depend on it."""
+    problem = serving_problem(cluster(1, 4), rate=60.0)
+    outcome = simulate_serving(problem, serving_plan(problem, replicas=4), requests=600, routing=policy)
+    assert all(outcome.job.utilisation[f"replica-{index} gpu"] > 0.0 for index in range(4))
+    copied = sum(link.carried for link in outcome.links if (link.source, link.target)[1] == "node-0/cpu0")
+    assert copied == pytest.approx(600 * 1e6)
+
+
+def test_routing_policies_choose_as_they_say() -> None:
+    """In turn; to the fewest; short prompts, half of all tokens, to the first half of the replicas."""
+    turns = make_routing("round-robin", 0, [1] * 5, 3)
+    assert [turns.choose(index, 1, [9, 0, 0]) for index in range(5)] == [0, 1, 2, 0, 1]
+    assert make_routing("least-outstanding", 0, [1], 3).choose(0, 1, [2, 1, 2]) == 1
+    sized = make_routing("by-size", 0, [10, 10, 10, 30], 3)
+    assert [sized.choose(0, tokens, [5, 4, 0]) for tokens in (10, 31)] == [1, 2]
+    with pytest.raises(SimulationError, match="two replicas"):
+        make_routing("by-size", 0, [1], 1)
+
+
+def test_overlapped_scheduling_lets_a_prompt_miss_the_step_under_way() -> None:
+    """What comes during a step is in the step after the next, for the next is already put together."""
+    arrivals = [Arrival(0.0, 100, 9), Arrival(0.5, 100, 1)]
+    plain = run_replica(arrivals, Limits(8, 1000, 10_000), PlainTimes())
+    overlapped = run_replica(arrivals, Limits(8, 1000, 10_000, overlapped=True), PlainTimes())
+    assert plain[1][0] == pytest.approx(1.0 + 1.01)
+    assert overlapped[1][0] == pytest.approx(1.0 + 0.25 + 1.01)
+
+
+def test_a_sequence_without_blocks_computes_its_tokens_again() -> None:
+    """Two that together outgrow the cache: the later one loses its blocks and waits for the first to end."""
+    env = simpy.Environment()
+    replica = Replica(env, "replica", PlainTimes(), Limits(8, 1000, 256))
+    requests = [Request(env, 100, 100, 60) for _ in range(2)]
+    for request in requests:
+        replica.submit(request)
+    env.run()
+    assert [request.preemptions for request in requests] == [0, 1]
+    assert replica.preemptions == 1
+    assert replica.tokens == 120
+
+
+def test_a_prefix_in_the_cache_is_not_computed_again() -> None:
+    """A prompt whose first 96 tokens an earlier one has left computes 4, unless prefixes are not kept."""
+    for keeps, expected in ((True, 0.04), (False, 1.0)):
+        env = simpy.Environment()
+        replica = Replica(env, "replica", PlainTimes(), Limits(8, 1000, 1024, keeps_prefixes=keeps))
+        first = Request(env, 100, 100, 1)
+        replica.submit(first)
+        env.run()
+        second = Request(env, 100, 100, 1, donor=first, shared=96)
+        begin = env.now
+        replica.submit(second)
+        env.run()
+        assert second.first - begin == pytest.approx(expected)
 
 
 def test_tensor_traffic_shows_on_the_gpu_links() -> None:

@@ -126,14 +126,14 @@ def test_ranks_that_share_a_port_wait_for_each_other_and_the_port_is_named() -> 
     problem = training_problem(cluster(2, 4, nics=1))
     outcome = simulated(problem, Strategy(tp=4, pp=2))
     assert outcome.job.step_time is not None and outcome.job.critical_path is not None
-    assert outcome.job.step_time > 1.05 * outcome.job.critical_path
+    assert outcome.job.step_time > 1.01 * outcome.job.critical_path
     waited = max(outcome.links, key=lambda link: link.waiting)
     assert "nic0" in waited.source + waited.target
     assert waited.peak == pytest.approx(1.0)
-    assert waited.saturated > 0.05
+    assert waited.saturated > 0.01
     port = next(link for link in outcome.links if (link.source, link.target) == ("node-0/nic0", "switch"))
     size = 1024 * problem.model.hidden * 2
-    assert port.carried == pytest.approx(4 * 32 * size)
+    assert port.carried == pytest.approx(32 * size)
 
 
 def test_a_port_for_each_rank_removes_the_wait() -> None:
@@ -157,7 +157,9 @@ def test_gradients_hide_behind_the_last_backward_pass() -> None:
     """With overlap allowed, synchronisation starts before the last backward pass ends; without, after it."""
     spans = {}
     for overlap in (0.0, 0.8):
-        problem = training_problem(cluster(2, 2), coefficients=calibration(data_parallel_overlap=overlap))
+        problem = training_problem(
+            cluster(2, 2), coefficients=calibration(**{"training.default.data_overlap": overlap})
+        )
         timeline = simulated(problem, Strategy(dp=4)).job.timeline
         reduce = next(span for span in timeline if span.name == "reduce gradients")
         backward = max(span.end for span in timeline if span.category == "backward")

@@ -30,7 +30,7 @@ def test_split_equals_every_split_walked(job: TrainingJob, shape: tuple[int, int
         return
     spans = training_spans(strategy, np.arange(strategy.num_ranks), problem.hierarchy)
     costs = stage_costs(
-        problem.shape, as_candidates(strategy), spans, problem.rates, problem.fabric, problem.calibration
+        problem.shape, as_candidates(strategy), spans, problem.kernels, problem.fabric, problem.calibration
     )
     flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[0]))
     walked = []
@@ -55,7 +55,7 @@ def test_balanced_uses_every_layer(job: TrainingJob) -> None:
     strategy = Strategy(pp=2)
     spans = training_spans(strategy, np.arange(2), problem.hierarchy)
     costs = stage_costs(
-        problem.shape, as_candidates(strategy), spans, problem.rates, problem.fabric, problem.calibration
+        problem.shape, as_candidates(strategy), spans, problem.kernels, problem.fabric, problem.calibration
     )
     layers = balanced(problem, strategy, costs, 0)
     assert sum(layers) == problem.model.layers

@@ -17,6 +17,22 @@ PUBLISHED = {
     "deepseek-v3": 671e9,
     "gpt3-175b": 174.6e9,
     "qwen2.5-vl-7b": 8.29e9,
+    "minimax-m2.5": 229e9,
+    "llama2-7b": 6.74e9,
+    "llama2-70b": 69e9,
+    "mistral-7b": 7.24e9,
+    "gpt-j-6b": 6.05e9,
+    "mixtral-8x22b": 140.6e9,
+    "qwen3-8b": 8.19e9,
+    "qwen3-14b": 14.8e9,
+    "qwen3-30b-a3b": 30.5e9,
+    "qwen3-235b-a22b": 235e9,
+    "llama4-scout": 107.8e9,
+    "gpt-oss-120b": 116.8e9,
+    "gpt-oss-20b": 20.9e9,
+    "kimi-k2": 1026e9,
+    "glm-4.7": 355e9,
+    "glm-5": 744e9,
 }
 
 

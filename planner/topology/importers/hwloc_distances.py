@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -252,9 +253,12 @@ def read_attributes(root: XmlElement, machine: Item, remarks: list[Remark]) -> t
         for item in machine.walk()
         if item.kind == "NUMANode"
     }
+    objects = {(item.kind, item.element.get("gp_index") or "") for item in machine.walk()}
     found = []
     for element in root.all("memattr"):
         values, seen = [], list[XmlElement]()
+        if not element.get("name"):
+            _note(remarks, element, "an attribute of memory has no name")
         for child in element.all("memattr_value"):
             text = child.get("value") or ""
             if not _VALUE.fullmatch(text):
@@ -262,11 +266,32 @@ def read_attributes(root: XmlElement, machine: Item, remarks: list[Remark]) -> t
                 continue
             if any(child.attributes == other.attributes for other in seen):
                 _note(remarks, child, f"a value of {element.get('name')!r} is there twice")
+            elif any(_is_same_pair(child, other) for other in seen):
+                _note(remarks, child, f"two values of {element.get('name')!r} are of the same objects")
             seen.append(child)
             target = nodes.get(child.get("target_obj_gp_index") or "")
+            if target is None and (child.get("target_obj_type") or "NUMANode") == "NUMANode":
+                _note(remarks, child, f"a value of {element.get('name')!r} is of no NUMA node that is listed")
+            if not _is_listed(child, objects):
+                _note(
+                    remarks,
+                    child,
+                    f"a value of {element.get('name')!r} is seen from an object that is not listed",
+                )
             values.append(MemoryValue(target, int(text), _initiator(child)))
         found.append(MemoryAttribute(element.get("name") or "", tuple(values)))
     return tuple(found)
+
+
+def _is_same_pair(left: XmlElement, right: XmlElement) -> bool:
+    """Whether two values differ in nothing but the value."""
+    return all(left.get(key) == right.get(key) for key in {*left.attributes, *right.attributes} - {"value"})
+
+
+def _is_listed(element: XmlElement, objects: AbstractSet[tuple[str, str]]) -> bool:
+    """Whether the object that a value is seen from is in the export, where the value names one."""
+    number, kind = element.get("initiator_obj_gp_index"), element.get("initiator_obj_type")
+    return number is None or (kind or "", number) in objects
 
 
 def _initiator(element: XmlElement) -> str | None:

@@ -22,6 +22,7 @@ _KIB = re.compile(r"[0-9]{1,13}")
 _MEMORY = ("CUDAGlobalMemorySize", "RSMIVRAMSize")
 """Memory of a GPU in KiB, the unit that hwloc writes bare numbers in."""
 _RANK = re.compile(r"(nvml|rsmi|cuda)([0-9]{1,4})")
+_PORT_NAME = re.compile(r"(mlx[45]_|eth|ib|hfi1_|hsi)[0-9]{1,3}")
 _PORT = re.compile(r"Port([0-9]{1,2})State")
 
 
@@ -71,6 +72,8 @@ def _function(item: Item, source: str, remarks: list[Remark]) -> PciItem:
         ):
             remarks.append(Remark(one.line, f"a bridge above {address} has no PCI address; left out"))
     match = _TYPE.fullmatch(item.element.get("pci_type") or "")
+    if match is None:
+        remarks.append(Remark(item.line, f"class and identity of {address} make no sense; left unknown"))
     code, vendor, device = (int(part, 16) for part in match.groups()) if match else (0, 0, 0)
     speed = item.element.get("pci_link_speed") or ""
     if not _SPEED.fullmatch(speed):
@@ -86,8 +89,21 @@ def _function(item: Item, source: str, remarks: list[Remark]) -> PciItem:
         kind = Role.SWITCH
     elif kind is Role.UNKNOWN:
         remarks.append(Remark(item.line, f"the class of PCI function {address} is unknown; so is its role"))
+    if doubt := _unlike_devices(kind, devices):
+        remarks.append(Remark(item.line, f"the class of {address} is that of a {kind.value}, but {doubt}"))
     function = PciFunction(address, code, vendor, device, link, nodes, devices)
     return PciItem(item, function, kind, tuple(reversed(bridges)))
+
+
+def _unlike_devices(kind: Role, devices: Sequence[str]) -> str | None:
+    """Return what speaks against the role that the class gives a function: what the system calls it."""
+    if kind is Role.BRIDGE:
+        return "the export does not call it a bridge"
+    for pattern, right in ((_RANK, Role.GPU), (_PORT_NAME, Role.NETWORK)):
+        name = next((name for name in devices if pattern.fullmatch(name)), None)
+        if name is not None and kind is not right:
+            return f"its device is called {name!r}"
+    return None
 
 
 def _address(item: Item, source: str) -> str:
@@ -157,6 +173,10 @@ def _gpu(item: PciItem, name: str, hosts: AbstractSet[int], remarks: list[Remark
 
 def nic_views(items: Sequence[PciItem], hosts: AbstractSet[int], remarks: list[Remark]) -> list[NicView]:
     """Return the network adapters, one for each PCI function."""
+    nameless = [item for item in items if not item.function.devices]
+    if nameless and len(nameless) < len(items):
+        text = f"the adapter {nameless[0].address} has no device, though others have one"
+        remarks.append(Remark(nameless[0].item.line, text))
     return [
         NicView(
             _nic_name(item.function.devices) or f"NIC{place}",

@@ -14,6 +14,7 @@ from planner.topology.importers.hwloc_distances import (
     read_distances,
     read_links,
 )
+from planner.topology.importers.hwloc_doubts import doubts
 from planner.topology.importers.hwloc_objects import Item, bits, read_objects
 from planner.topology.importers.hwloc_pci import PciItem, gpu_views, nic_views, read_functions
 from planner.topology.importers.hwloc_view import HwlocView
@@ -60,6 +61,7 @@ class _Reader:
         """Return the host."""
         machine = read_objects(root, self.name, self.remarks)
         kinds = [item.kind for item in machine.walk()]
+        self.remarks += doubts(machine)
         infos = _infos(root, machine)
         arch = words.architecture(infos.get("Architecture"))
         if arch is None:
@@ -194,6 +196,12 @@ class _Reader:
             what = "not stated" if text is None else f"{text[:40]!r}"
             self._note(item.line, f"the memory of NUMA node {item.os_index} is {what}")
             return None
+        pages = [(page.get("size") or "", page.get("count") or "") for page in item.element.all("page_type")]
+        if pages and all(_BYTES.fullmatch(one) for page in pages for one in page):
+            total = sum(int(size) * int(count) for size, count in pages)
+            if total and total != int(text):
+                what = f"memory is {text} bytes, but its pages are {total}"
+                self._note(item.line, f"NUMA node {item.os_index}: {what}")
         return float(text)
 
     def _note(self, line: int, text: str) -> None:

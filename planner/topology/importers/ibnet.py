@@ -131,6 +131,8 @@ class _Reader:
         if quoted is None:
             self._note(number, f"{device} has no description")
             return
+        if (tail or "").count('"') != 2:
+            self._note(number, f"the description of {device} holds quotation marks")
         if has_long_number(quoted[1]):
             self._note(number, f"{device} calls itself {quoted[1][:60]!r}")
         self.descriptions[device] = quoted[1]

@@ -44,6 +44,7 @@ def read_lscpu(text: str, name: str) -> LscpuView:
         If it is not such output (it must be in English), or contradicts itself.
     """
     body = text.removeprefix("\ufeff")
+    cut: list[Remark] = []
     if body.lstrip().startswith("{"):
         fields, rows = dict(_collect(_json_fields(body, name), name)), []
     else:
@@ -52,13 +53,15 @@ def read_lscpu(text: str, name: str) -> LscpuView:
         fields = _collect(((number, key, value) for number, key, value in pairs), name)
         rows = _first_table(lines, name)
         strays = [number for number, line in lines if line.strip() and not _is_known(line)]
+        cut = words.cut_remark(text)
         if strays:
             raise ImportRefusedError(name, strays[0], "no line of lscpu; the file may be cut or mixed up")
-    return _Reader(fields, rows, name).view()
+    return _Reader(fields, rows, name, cut).view()
 
 
 def _is_field(line: str) -> bool:
-    return ":" in line and not line.startswith("#") and not line[:1].isdigit()
+    """Whether a line is ``Name: value``; nested names of newer releases are indented, all are capitalised."""
+    return ":" in line and line.lstrip()[:1].isupper()
 
 
 def _is_known(line: str) -> bool:
@@ -122,10 +125,14 @@ class _Reader:
     """Draws the host from the fields, and compares it with the table."""
 
     def __init__(
-        self, fields: Mapping[str, _Field], rows: list[tuple[int, dict[str, str]]], name: str
+        self,
+        fields: Mapping[str, _Field],
+        rows: list[tuple[int, dict[str, str]]],
+        name: str,
+        remarks: list[Remark],
     ) -> None:
         self.fields, self.rows, self.name = fields, rows, name
-        self.remarks: list[Remark] = []
+        self.remarks = remarks
 
     def view(self) -> LscpuView:
         """Return the host."""

@@ -36,6 +36,7 @@ class GpuLinks:
         self.remarks: list[Remark] = []
         self.kind: str | None = None
         self._stated: dict[tuple[str, str], int] = {}
+        self._selfish: list[str] = []
         self._lines: dict[tuple[str, str], int] = {}
 
     def add(self, gpu: XmlElement, name: str, address: str | None) -> None:
@@ -94,6 +95,7 @@ class GpuLinks:
             self._add_other(element, name, count, kind)
         elif target is not None and target == address:
             self._note(element, f"{name}: {count} link(s) to itself are ignored")
+            self._selfish.append(name)
         elif target is None or target not in self.gpus:
             self._note(
                 element, f"{name}: {count} link(s) to {raw[:40]!r}, which is not in the file, are ignored"
@@ -111,6 +113,9 @@ class GpuLinks:
         self.to_switches[name] = self.to_switches.get(name, 0) + count
 
     def _compare_counts(self) -> None:
+        if self._selfish and self.pairs:
+            text = f"links of {', '.join(self._selfish)} lead to themselves, those of others to other GPUs"
+            self.remarks.append(Remark(0, text))
         if self.to_switches and (
             len(set(self.to_switches.values())) > 1 or len(self.to_switches) < len(self.gpus)
         ):

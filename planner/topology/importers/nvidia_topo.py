@@ -10,6 +10,7 @@ from planner.topology.importers.lists import listed, numbers
 from planner.topology.importers.nvidia_matrix import P2P_STATES, Matrix, Row, is_gpu, lines_of, read_matrix
 from planner.topology.importers.refusal import ImportRefusedError
 from planner.topology.importers.views import GpuView, HostView, NicView, NumaView, Remark
+from planner.topology.importers.words import has_long_number
 
 TOPO = "nvidia-smi-topo"
 P2P = "nvidia-smi-p2p"
@@ -63,6 +64,11 @@ def read_nvidia_topo(text: str, name: str) -> HostView:
         for one in matrix.names
         if is_gpu(one)
     )
+    homeless = [one.name for one in gpus if one.numa is None]
+    if 0 < len(homeless) < len(gpus):
+        matrix.remarks.append(
+            Remark(0, f"the NUMA node of {', '.join(homeless)} is unknown, unlike of others")
+        )
     _compare_with_classes(matrix, classes, affinity.host)
     return TopoView(
         TOPO,
@@ -92,13 +98,34 @@ def _p2p(matrix: Matrix, cells: set[str], name: str) -> HostView:
 
 
 def _legend(text: str, matrix: Matrix) -> dict[str, str]:
-    """Return the names behind NIC0, NIC1, ... that the legend gives."""
+    """Return the names behind NIC0, NIC1, ... that the legend gives.
+
+    The legend numbers the adapters in the order of their names; where it does not, a name may be wrong.
+    """
     found: dict[str, str] = {}
-    for line in lines_of(text):
+    for number, line in enumerate(lines_of(text), start=1):
         match = _LEGEND.fullmatch(line)
-        if match is not None and match[1] in matrix.names:
-            found.setdefault(match[1], match[2])
-    return found if len(set(found.values())) == len(found) else {}
+        if match is None or match[1] not in matrix.names:
+            continue
+        if has_long_number(match[2]):
+            matrix.remarks.append(Remark(number, f"{match[1]} is called {match[2][:60]!r}; left out"))
+        elif found.setdefault(match[1], match[2]) != match[2]:
+            matrix.remarks.append(Remark(number, f"{match[1]} is {found[match[1]]} and {match[2]}"))
+    silent = [name for name in matrix.names if re.fullmatch("NIC[0-9]+", name) and name not in found]
+    if silent:
+        matrix.remarks.append(Remark(0, f"no legend tells which adapter {', '.join(silent)} is"))
+    if len(set(found.values())) < len(found):
+        matrix.remarks.append(Remark(0, "the legend calls two adapters the same; its names are left out"))
+        return {}
+    names = [_natural(found[name]) for name in matrix.names if name in found]
+    if names != sorted(names):
+        matrix.remarks.append(Remark(0, "the legend does not follow the names of the adapters"))
+    return found
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts ``mlx5_2`` before ``mlx5_10``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split("([0-9]+)", name)]
 
 
 def _class(matrix: Matrix, cell: str) -> str:

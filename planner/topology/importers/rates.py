@@ -90,13 +90,17 @@ class KindRates(Record):
 
 
 class Latencies(Record):
-    """Times of an empty message by kind, s; ``root`` is to a PCI Express switch, ``device`` below one."""
+    """Times of an empty message by kind, s.
+
+    ``root`` is to a PCI Express switch, ``device`` below one, ``cable`` a switch crossing of the network.
+    """
 
     nvlink: LatencyFigure
     root: LatencyFigure
     device: LatencyFigure
     c2c: LatencyFigure
     socket: LatencyFigure
+    cable: LatencyFigure
 
 
 class LinkRates(Document):

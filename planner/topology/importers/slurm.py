@@ -98,6 +98,20 @@ class _Fabric:
         if list(self.sizes) != sorted(set(self.sizes)):
             self.remarks.append(Remark(line, f"block sizes {','.join(values)[:80]} do not grow"))
 
+    def _below(self, node: str, switch: str) -> bool:
+        """Whether a node hangs below a switch, on the first way up; there are no circles."""
+        place = self.tree.parents.get(node)
+        while place is not None and place != switch:
+            place = self.tree.parents.get(place)
+        return place is not None
+
+    def compare_names(self) -> None:
+        """Remark blocks with a name of their own where others have that of the switch above their nodes."""
+        own = [block for block in self.blocks if block not in self.tree.switches]
+        if self.tree.switches and 0 < len(own) < len(self.blocks):
+            text = f"block {own[0]!r} is named after no switch, though others are"
+            self.remarks.append(Remark(0, text))
+
     def view(self, form: str, topologies: tuple[str, ...] = ()) -> SlurmView:
         """Return the fabric that was read.
 
@@ -118,6 +132,14 @@ class _Fabric:
         apart = [node for node in self.tree.nodes if self.tree.switches and node not in self.tree.parents]
         if apart:
             self.remarks.append(Remark(0, f"{len(apart)} nodes hang on no switch, {apart[0]} first"))
+        for block, members in self.blocks.items():
+            outside = [
+                node for node in members if block in self.tree.switches and not self._below(node, block)
+            ]
+            if outside:
+                text = f"{outside[0]} is in block {block!r}, but not below the switch of that name"
+                self.remarks.append(Remark(0, text))
+        self.compare_names()
         counts = {len(members) for members in self.blocks.values()}
         if len(counts) > 1:
             self.remarks.append(Remark(0, f"blocks of {min(counts)} to {max(counts)} nodes"))

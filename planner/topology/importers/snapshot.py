@@ -11,9 +11,11 @@ import os
 import stat
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from planner.topology.importers.refusal import ImportRefusedError
 
@@ -161,8 +163,14 @@ class ArchiveTree(Tree):
         """Return the folders that hold a ``sys/devices/system``."""
         found: dict[str, None] = {}
         for path in self._files:
-            before, mark, _ = path.partition(f"{_MARK}/")
-            if mark and (not before or before.endswith("/")) and ".." not in before.split("/"):
+            if f"{_MARK}/" not in path:
+                continue
+            before = path.partition(f"{_MARK}/")[0]
+            if (
+                before.rstrip("/") not in found
+                and (not before or before.endswith("/"))
+                and ".." not in before.split("/")
+            ):
                 found[before.rstrip("/")] = None
         return list(found)
 
@@ -189,27 +197,49 @@ class ArchiveTree(Tree):
 
     def _index(self) -> None:
         """Note where every member lies (POSIX.1-2001 ustar, with the long names of GNU and pax)."""
-        place, end, data = 0, len(self._data), self._data
+        data, files, links = self._data, self._files, self._links
         long_name = long_link = ""
-        while place + _BLOCK <= end and data[place]:
-            if data[place + 257 : place + 262] != b"ustar":
-                raise ImportRefusedError(self.name, 0, "no tar archive, or a damaged one")
-            size, kind = self._size(place), data[place + 156 : place + 157]
-            start, head = place + _BLOCK, place
-            place = start + (size + _BLOCK - 1 & -_BLOCK)
-            if place > end:
-                raise ImportRefusedError(self.name, 0, "the archive is cut: a file goes on beyond its end")
+        for head, size in self._headers():
+            kind = data[head + 156 : head + 157]
             if data.find(_UNUSED, head, head + 100) > 0:
                 pass
             elif kind in b"0\0":
-                self._files[long_name or self._full_name(head)] = (start, size)
+                files[long_name or self._full_name(head)] = (head + _BLOCK, size)
             elif kind == b"2":
                 target = long_link or _text(data[head + 157 : head + 257])
-                self._links[long_name or self._full_name(head)] = target
+                links[long_name or self._full_name(head)] = target
             elif kind in b"LKxg":
-                long_name, long_link = self._long(kind, data[start : start + size], long_name, long_link)
+                content = data[head + _BLOCK : head + _BLOCK + size]
+                long_name, long_link = self._long(kind, content, long_name, long_link)
                 continue
-            long_name = long_link = ""
+            if long_name or long_link:
+                long_name = long_link = ""
+
+    def _headers(self) -> Iterable[tuple[int, int]]:
+        """Return place and size of every member: all at once where every mark begins one, else one by one."""
+        data = self._data
+        blocks = np.frombuffer(data, np.uint8, len(data) // _BLOCK * _BLOCK).reshape(-1, _BLOCK)
+        marks = np.flatnonzero((blocks[:, 257:262] == np.frombuffer(b"ustar", np.uint8)).all(axis=1))
+        digits = blocks[marks, 124:135].astype(np.int64) - ord("0")
+        sizes = digits @ 8 ** np.arange(10, -1, -1)
+        starts = marks * _BLOCK
+        ends = starts + _BLOCK + (sizes + _BLOCK - 1 & -_BLOCK)
+        whole = len(marks) > 0 and starts[0] == 0 and (ends[:-1] == starts[1:]).all()
+        octal = ((digits >= 0) & (digits < 8)).all()
+        if whole and octal and ends[-1] + _BLOCK <= len(data) and not data[ends[-1]]:
+            return zip(starts.tolist(), sizes.tolist(), strict=True)
+        return self._one_by_one()
+
+    def _one_by_one(self) -> Iterator[tuple[int, int]]:
+        place, end, data = 0, len(self._data), self._data
+        while place + _BLOCK <= end and data[place]:
+            if not data.startswith(b"ustar", place + 257):
+                raise ImportRefusedError(self.name, 0, "no tar archive, or a damaged one")
+            size, head = self._size(place), place
+            place += _BLOCK + (size + _BLOCK - 1 & -_BLOCK)
+            if place > end:
+                raise ImportRefusedError(self.name, 0, "the archive is cut: a file goes on beyond its end")
+            yield head, size
         if place + _BLOCK > end:
             raise ImportRefusedError(self.name, 0, "the archive is cut: its end is missing")
 
@@ -320,5 +350,5 @@ def _below(members: Mapping[str, V], prefix: str) -> dict[str, V]:
     return {
         path[len(start) :]: value
         for path, value in members.items()
-        if path.startswith(start) and ".." not in path.split("/")
+        if path.startswith(start) and not (".." in path and ".." in path.split("/"))
     }

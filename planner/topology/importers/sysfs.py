@@ -15,6 +15,8 @@ from planner.topology.importers.views import HostView, NumaView, Remark
 
 FORMAT = "sysfs"
 _CPU, _NODE = "sys/devices/system/cpu", "sys/devices/system/node"
+_LOCAL = 10
+"""Distance of a NUMA node to itself."""
 _NUMBERED = re.compile(r"(?:cpu|node)([0-9]{1,5})")
 _TOTAL = re.compile(r"MemTotal:\s*([0-9]{1,15}) kB")
 
@@ -117,7 +119,7 @@ class _Host:
             known = self.tree.read(f"{folder}/{identity}")
             members = None if text is None else numbers(text)
             if members is None or known is None or known.startswith("-") or known == "65535":
-                if not optional:
+                if not optional or text or known or groups:
                     self._note(f"the {what} of processor {cpu} is unknown; so is the number of {what}s")
                 return None
             if cpu not in members:
@@ -153,6 +155,7 @@ class _Host:
                     package=_package_of(cpus, packages),
                 )
             )
+        self._compare_distances(nodes)
         if nodes and all(node.cpus is not None for node in nodes) and (rest := online - owners.keys()):
             self._note(f"processors {listed(sorted(rest))} are in no NUMA node")
         if strangers := owners.keys() - online:
@@ -186,6 +189,18 @@ class _Host:
             self._note(f"the distances of NUMA node {number} do not fit {len(present)} nodes; left out")
             return {}
         return dict(zip(present, map(float, values), strict=True))
+
+    def _compare_distances(self, nodes: list[NumaView]) -> None:
+        """Remark what no table of distances is: a node to itself is 10, others no nearer (ACPI, SLIT)."""
+        tables = {node.number: node.distances for node in nodes}
+        without = [number for number, row in tables.items() if not row]
+        if without and len(without) < len(tables):
+            self._note(f"NUMA nodes {listed(without)} state no distances, though others do")
+        for here, row in tables.items():
+            for there, value in row.items():
+                back = tables[there].get(here, value)
+                if value < _LOCAL or (here == there and value != _LOCAL) or (here < there and value != back):
+                    self._note(f"the distance of NUMA nodes {here} and {there} is {value:g}, back {back:g}")
 
     def _device_memory(self, nodes: list[NumaView], of_gpus: Iterable[int]) -> list[NumaView]:
         """Mark the nodes that are memory of GPUs, and remark other nodes without processors."""

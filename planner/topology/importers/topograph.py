@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +89,7 @@ class _Model:
             self.remarks.append(
                 Remark(0, f"{len(without)} blocks have no NVLink domain, {without[0]!r} first")
             )
+        self._compare_sizes()
         return TopographView(
             FORMAT,
             tuple(self.tree.switches),
@@ -164,6 +166,14 @@ class _Model:
         self.tree.hang_nodes(switch, nodes, line)
         if domain := self._domain(body, line):
             self.domains[domain] = (*self.domains.get(domain, ()), *nodes)
+
+    def _compare_sizes(self) -> None:
+        """Remark the one block whose number of nodes is unlike that of all others."""
+        sizes = Counter(len(nodes) for nodes in self.groups.values())
+        odd = [name for name, nodes in self.groups.items() if sizes[len(nodes)] == 1]
+        if len(sizes) == 2 and len(odd) == 1 and len(self.groups) > 2:
+            text = f"block {odd[0]!r} has {len(self.groups[odd[0]])} nodes, all others another number"
+            self.remarks.append(Remark(0, text))
 
     def _in_domain(self, nodes: Sequence[str]) -> bool:
         return any(set(nodes) <= set(members) for members in self.domains.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import ParseError
@@ -14,6 +15,7 @@ from planner.topology.importers.refusal import ImportRefusedError
 MOST_CHARACTERS = 32 * 1024 * 1024
 MOST_ELEMENTS = 500_000
 DEEPEST = 200
+_DECLARATION = re.compile(r"""<\?xml\s+version\s*=\s*["']([^"']*)["']""")
 
 
 @dataclass
@@ -63,6 +65,9 @@ def parse(text: str, name: str) -> XmlElement:
         raise ImportRefusedError(name, 0, f"more than {MOST_CHARACTERS} characters of XML")
     body = text.lstrip("\ufeff \t\r\n")
     skipped = text[: len(text) - len(body)].count("\n")
+    declared = _DECLARATION.match(body)
+    if declared is not None and declared[1] not in ("1.0", "1.1"):
+        raise ImportRefusedError(name, skipped + 1, f"XML of version {declared[1][:20]!r} does not exist")
     builder = _Builder(name, skipped)
     parser = XMLParser(target=builder, forbid_dtd=False, forbid_entities=True, forbid_external=True)
     builder.position = parser.parser

@@ -135,7 +135,7 @@ def test_coherent_hosts_have_coherent_links() -> None:
         (read_nvidia_topo(TOPO, "t"), None, "does not name the product"),
         (read_nvidia_topo(TOPO, "t"), "a100-sxm-88", "nearest is 'a100-sxm-80'"),
         (read_nvidia_xml(query(), "t"), None, "does not tell how the GPUs are linked"),
-        (read_nvidia_xml(query(product="NVIDIA H200 NVL"), "t"), None, "no device of the catalogue"),
+        (read_nvidia_xml(query(product="NVIDIA H250 XYZ"), "t"), None, "no device of the catalogue"),
         (read_nvidia_xml(query(memory=40960), "t"), None, "reports 40.0 GiB"),
         (read_nvidia_topo(table(tails=[*TAILS[:3], "", "", ""]), "t"), SXM, "which of the NUMA nodes"),
         (HostView("test", unknown_functions=("0000:01:00.0",)), None, "unknown role"),

@@ -25,10 +25,11 @@ from tests.topology.importers.samples_host import (
     k8s_nodes,
 )
 
+_RANGES = st.builds("[{}-{}{}]".format, *map(st.sampled_from, ("1234", "56789", ("", ",10", ",17"))))
+_PIECES = st.builds(str.__add__, st.text("anz", min_size=1, max_size=3), st.just("") | _RANGES)
 
-@given(
-    st.lists(st.from_regex(r"[a-z]{1,5}(\[[1-4]-[5-9](,1[0-9])?\])?", fullmatch=True), min_size=1, max_size=5)
-)
+
+@given(st.lists(_PIECES, min_size=1, max_size=4))
 def test_host_lists_are_the_sum_of_their_pieces(pieces: list[str]) -> None:
     """A list stands for what its pieces stand for, one after the other."""
     assert host_names(",".join(pieces)) == [name for piece in pieces for name in host_names(piece)]
@@ -295,3 +296,29 @@ def test_cpu_nodes_without_labels_are_nodes_of_unknown_place() -> None:
     view = read_nodes(json.dumps(data), "nodes.json")
     assert "cpu-1" in view.nodes and "cpu-1" not in view.parents
     assert any("cpu-1 first" in remark.text for remark in view.remarks)
+
+
+def test_the_one_block_of_another_size_is_remarked() -> None:
+    """Where all Topograph blocks but one have as many nodes, the odd one is named."""
+    text = "blocks:\n" + "".join(f"- name: b{n}\n  nodes:\n  - n{n}[1-4]\n" for n in range(3))
+    even, odd = read_model(text, "a.yaml"), read_model(text.replace("n2[1-4]", "block"), "a.yaml")
+    assert not any("another number" in remark.text for remark in even.remarks)
+    assert any("'b2' has 1 nodes" in remark.text for remark in odd.remarks)
+
+
+def test_a_block_that_lost_the_name_of_its_leaf_is_remarked() -> None:
+    """Where blocks are named after switches, one of another name is in doubt."""
+    text = "SwitchName=a Nodes=n1\nSwitchName=b Nodes=n2\nBlockName=a Nodes=n1\nBlockName={} Nodes=n2\n"
+    doubt = "'c' is named after no switch"
+    for name, expected in (("b", False), ("c", True)):
+        view = read_topology_conf(text.format(name) + "BlockSizes=1\n", "topology.conf")
+        assert any(doubt in remark.text for remark in view.remarks) is expected
+
+
+def test_quotation_marks_inside_a_description_are_remarked() -> None:
+    """A description that seems to end early is in doubt."""
+    text = ibnet()
+    place = next(line for line in text.splitlines() if line.startswith("Ca"))
+    broken = place[:-2] + '"' + place[-2:]
+    view = read_ibnetdiscover(text.replace(place, broken), "ib.out")
+    assert any("quotation marks" in remark.text for remark in view.remarks)

@@ -181,3 +181,38 @@ def test_doubts_are_remarked(old: str, new: str, doubt: str) -> None:
 def test_roles_of_pci_functions(code: int, vendor: int, device: int, expected: Role) -> None:
     """Class and identity tell GPUs from console chips."""
     assert role(code, vendor, device) is expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "doubt"),
+    [
+        ('"Xeon Gold 0000"', '"25"', "the packages differ in CPUModel"),
+        ('<info name="CPUModel" value="Xeon Gold 0000"/>\n', "", "does not name its processor"),
+        ('"GenuineIntel"', '"Xeon Gold"', "is no vendor of a processor"),
+    ],
+)
+def test_processors_that_are_named_unlike_are_remarked(old: str, new: str, doubt: str) -> None:
+    """The packages of a host name one processor and its vendor."""
+    assert not any(doubt in remark.text for remark in read_hwloc(hwloc(), "a.xml").remarks)
+    assert any(doubt in remark.text for remark in read_hwloc(hwloc().replace(old, new, 1), "a.xml").remarks)
+
+
+def test_an_adapter_that_lost_its_device_is_remarked() -> None:
+    """Where other adapters have a device of the system, one without is in doubt; so is an odd identity."""
+    device = '<object type="OSDev" gp_index="{0}2" name="eth{0}" osdev_type="2"/>'
+    adapter = (
+        '<object type="PCIDev" gp_index="{0}1" pci_busid="0000:{0}:00.0" pci_type="0200 [8086:1563] [0:0] 01"'
+        ' pci_link_speed="1.0">{1}</object>\n'
+    )
+    both = "".join(adapter.format(n, device.format(n)) for n in (91, 92))
+    lost = both.replace(device.format(92), "")
+    doubt = "0000:92:00.0 has no device, though others have one"
+    for extra, expected in ((both, False), (lost, True)):
+        view = read_hwloc(hwloc(extra=extra), "a.xml")
+        assert any(doubt in remark.text for remark in view.remarks) is expected
+    wrong = read_hwloc(hwloc().replace('"0302 [10de:1db5]', '"0604 [10b5:9781]', 1), "a.xml")
+    assert any("does not call it a bridge" in remark.text for remark in wrong.remarks)
+    other = read_hwloc(hwloc(extra=both.replace("0200 [", "0108 [", 1)), "a.xml")
+    assert any("its device is called 'eth91'" in remark.text for remark in other.remarks)
+    odd = read_hwloc(hwloc(extra=both.replace("[8086:1563]", "[8086]", 1)), "a.xml")
+    assert any("class and identity of 0000:91:00.0" in remark.text for remark in odd.remarks)

@@ -120,3 +120,11 @@ def test_a_kernel_without_numa_is_an_answer() -> None:
     """The program's own words for a host without NUMA give an empty view with a remark."""
     view = read_numactl("No NUMA available on this system\n", "x")
     assert view.numa == () and view.remarks
+
+
+def test_an_lscpu_that_ends_inside_a_line_or_has_foreign_lines_is_not_trusted() -> None:
+    """A cut last line is remarked; a line whose name is not capitalised is none of lscpu."""
+    assert not any("may be cut" in remark.text for remark in read_lscpu(LSCPU, "host.txt").remarks)
+    assert any("may be cut" in remark.text for remark in read_lscpu(LSCPU.rstrip(), "host.txt").remarks)
+    with pytest.raises(ImportRefusedError, match="no line of lscpu"):
+        read_lscpu("a0: &a0 [x]\n" + LSCPU, "host.txt")

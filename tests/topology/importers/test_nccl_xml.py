@@ -109,3 +109,44 @@ def test_repairs_are_remarked(change: tuple[str, str]) -> None:
     """What is repaired or left unknown is said."""
     view = read_nccl_xml(NCCL.replace(*change, 1), "topo.xml")
     assert view.remarks
+
+
+BARE = """<system version="1"><cpu numaid="0" affinity="ff" arch="x86_64" vendor="GenuineIntel">
+<pci busid="ffff:ff:01.0" class="0x060400">
+<pci busid="0001:00:00.0" class="0x030200"/>
+<pci busid="0002:00:00.0" class="0x030200"/>
+<pci busid="0003:00:00.0" class="0x030200"/>
+</pci>
+<pci busid="ffff:ff:02.0" class="0x060400">
+<pci busid="0004:00:00.0" class="0x030200"/>
+<pci busid="0005:00:00.0" class="0x030200"/>
+<pci busid="0006:00:00.0" class="0x030200"/>
+</pci>
+</cpu></system>
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "doubt"),
+    [
+        ("0003:00:00.0", "0007:ff:00.0", "has another bus than all others"),
+        ("ffff:ff:02.0", "ffff:ff:00.0", "made-up addresses of the switches are out of order"),
+    ],
+)
+def test_odd_addresses_are_remarked(left: str, right: str, doubt: str) -> None:
+    """An address unlike those of its class, or a made-up one out of order, may be in the wrong place."""
+    sound, odd = read_nccl_xml(BARE, "a.xml"), read_nccl_xml(BARE.replace(left, right), "a.xml")
+    assert not any(doubt in remark.text for remark in sound.remarks)
+    assert any(doubt in remark.text for remark in odd.remarks)
+
+
+def test_buses_behind_a_bridge_belong_below_it() -> None:
+    """A function on a bus that a bridge leads to, but beside the bridge, is in doubt."""
+    text = """<system version="1"><cpu numaid="0" affinity="ff" arch="x86_64" vendor="AuthenticAMD">
+<pci busid="0000:21:00.0" class="0x060400"><pci busid="0000:{}:00.0" class="0x038000"/></pci>
+<pci busid="0000:{}:00.0" class="0x020700"/></cpu></system>
+"""
+    doubt = "behind the bridge 0000:21:00.0 are not below it"
+    for buses, expected in ((("23", "41"), False), (("41", "23"), True)):
+        view = read_nccl_xml(text.format(*buses), "a.xml")
+        assert any(doubt in remark.text for remark in view.remarks) is expected

@@ -214,3 +214,17 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "hollow.tar").write_bytes(hollow.getvalue())
     with pytest.raises(ImportRefusedError, match="0 folders"):
         read_snapshot(tmp_path / "hollow.tar")
+
+
+@pytest.mark.parametrize(
+    ("row", "doubt"),
+    [("1 25\n", "nodes 0 and 0 is 1"), ("10 35\n", "is 35, back 25"), (None, "nodes 0 state no distances")],
+)
+def test_odd_distances_are_remarked(tmp_path: Path, row: str | None, doubt: str) -> None:
+    """A node is at 10 of itself, two are as far from each other either way, and all or none say so."""
+    files = riscv()
+    if row is None:
+        del files[f"{NODE}/node0/distance"]
+    else:
+        files[f"{NODE}/node0/distance"] = row
+    assert any(doubt in remark.text for remark in read_snapshot(write_folder(tmp_path, files)).remarks)

@@ -1,0 +1,43 @@
+"""All-reduces of an engine on the usual machine of a device: its own kernels inside a domain, NCCL across."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.costs.coefficients import Calibration
+from planner.costs.domains import attachment
+from planner.costs.engine import AllReduce, FloatArray, engine_number
+from planner.costs.engine_collectives import engine_all_reduce
+from planner.topology import Device
+
+MEASURED = 8.0
+"""Largest group for which engines' kernels were measured; larger ones inside a domain take as long."""
+
+
+def usual_links(device: Device, engine: str, calibration: Calibration) -> AllReduce:
+    """Return the all-reduce of an engine on machines in which a device usually comes.
+
+    Inside a domain (``engine_domain`` GPUs) the engine's measured kernels; a group of several domains also
+    moves :math:`2 (d - 1) / d` of the message over the network, in ``d`` steps, for its ``d`` domains.
+    """
+    joined = attachment(device, calibration)
+    domain = engine_number(calibration, "domain", device.name)
+    rate = engine_number(calibration, "network_rate", device.name)
+    latency = engine_number(calibration, "network_step", device.name)
+
+    def seconds(size: FloatArray, group: FloatArray) -> FloatArray:
+        sizes, members = np.broadcast_arrays(np.asarray(size, dtype=float), np.asarray(group, dtype=float))
+        flat, ranks = sizes.ravel(), members.ravel()
+        near = np.minimum(ranks, domain)
+        if calibration.engines:
+            inside = engine_all_reduce(
+                flat, np.minimum(near, MEASURED), device, calibration, engine=engine, rate=joined.rate
+            )
+        else:
+            start = engine_number(calibration, "message_start", device.name)
+            inside = np.where(near > 1, start + 2.0 * (near - 1.0) / near * flat / joined.rate, 0.0)
+        domains = np.ceil(ranks / domain)
+        network = np.where(domains > 1, 2.0 * (domains - 1.0) * (latency + flat / domains / rate / near), 0.0)
+        return np.asarray((inside + network).reshape(sizes.shape))
+
+    return seconds
