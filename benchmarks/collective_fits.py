@@ -144,9 +144,10 @@ def _fitted_tables(folder: Path) -> Tables:
     from benchmarks.crossing_rows import machine_sends
 
     nccl, tables = nccl_table(folder), {}
-    for name, rows in nccl.places().items() if nccl is not None else ():
-        device = device_of(name)
-        tables[name if device is None else device.name] = fit_surface(nccl.samples(rows), "tables")
+    if nccl is not None:
+        for name, rows in nccl.places().items():
+            device = device_of(name)
+            tables[name if device is None else device.name] = fit_surface(nccl.samples(rows), "tables")
     joined = [table for table in tables.values() if table.link == "nvlink"]
     boxes = [table for table in tables.values() if table.link == "pcie"]
     if joined:
@@ -190,11 +191,12 @@ def _fitted_exchanges(folder: Path) -> dict[str, Any]:
 
 def _fitted_engines(folder: Path) -> Tables:
     engines, found = engine_table(folder), {}
-    for name, places in engines.places().items() if engines is not None else ():
-        system, engine, mode = name.split("/")
-        device = device_of(system)
-        key = f"{system if device is None else device.name}/{engine}/{mode}"
-        found[key] = fit_surface(engines.samples(places), "tables")
+    if engines is not None:
+        for name, places in engines.places().items():
+            system, engine, mode = name.split("/")
+            device = device_of(system)
+            key = f"{system if device is None else device.name}/{engine}/{mode}"
+            found[key] = fit_surface(engines.samples(places), "tables")
     return found
 
 

@@ -4,7 +4,8 @@
 that FOLDER/truth.json lists in turn, damages it once or twice, reads it, and compares what is accepted with
 that of the sound dump. What counts is the graph: connectivity, counts, rates, NUMA lists. Every field of the
 view is compared all the same; a difference in labels that do not enter the graph (`NOT_IN_GRAPH`) passes only
-if the ``topology/1`` documents of the two views are equal, their notes included. A damaged dump is
+if the ``topology/1`` documents of the two views are equal, their notes included, or the same refusal says
+that neither gives one. A damaged dump is
 
 - *refused*: a typed error says why;
 - *equal*: read as the sound one is;
@@ -202,18 +203,18 @@ def _same_graph(sound: View, other: View, different: Sequence[str]) -> bool:
         return False
     if not all(any(f"{name}.".startswith(f"{label}.") for label in NOT_IN_GRAPH) for name in different):
         return False
-    graph = _graph(sound)
-    return graph is not None and graph == _graph(other)
+    return _graph(sound) == _graph(other)
 
 
 def _graph(view: HostView) -> object:
-    """Return document and notes of a host, None where its dump tells too little for one."""
+    """Return document and notes of a host, or the refusal where its dump tells too little for a graph."""
+    refusal = ""
     for device in (None, FALLBACK):
         try:
             return described(view, "host", catalogue(), device)
-        except PlannerError:
-            continue
-    return None
+        except PlannerError as error:
+            refusal = str(error)
+    return refusal
 
 
 def _differences(sound: object, other: object, place: str = "") -> Iterator[tuple[str, object, object]]:

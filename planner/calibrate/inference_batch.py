@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from planner.calibrate.inference_runs import ServedRun
 from planner.costs import Calibration
-from planner.costs.closed_loop import ClosedLoop, Load, LoopParts, Policy, capacity
+from planner.costs.closed_loop import ClosedLoop, Load, LoopParts, Policy, capacity, profile
 from planner.costs.engine import EngineDegrees, StepModel, Tuning, engine_number
 from planner.costs.engine_links import usual_links
 from planner.costs.kernels import kernels
@@ -55,9 +55,10 @@ class _Group:
 
     engine: str
     rows: IntArray
-    loops: dict[bool, ClosedLoop]
-    parts: dict[bool, LoopParts]
-    lockstep: bool
+    loop: ClosedLoop
+    speculation: tuple[bool, ...]
+    lockstep: tuple[bool, ...]
+    parts: LoopParts | None = None
 
 
 class InferenceBatch:
@@ -93,19 +94,18 @@ class InferenceBatch:
             share=own["memory_share"], reserved=own["reserved"], block=own["block"],
         )  # fmt: skip
         held = np.minimum(held, own["max_batch"] * degrees.adp) if bounded else np.full_like(held, np.inf)
-        widths = {False: 1.0} | ({True: SPECULATIVE_WIDTH} if "speculation" in first.open_settings else {})
-        loops = {
-            how: ClosedLoop(steps, load, held, chunk=own["chunk"], width=width)
-            for how, width in widths.items()
-        }
-        return _Group(first.engine, rows, loops, {}, "lockstep" in first.open_settings)
+        speculation, lockstep = (
+            (False, True) if name in first.open_settings else (False,) for name in ("speculation", "lockstep")
+        )
+        widths = [[SPECULATIVE_WIDTH if how else 1.0] for how in speculation]
+        loop = ClosedLoop(steps, load, held, chunk=own["chunk"], width=widths)
+        return _Group(first.engine, rows, loop, speculation, lockstep)
 
     def prime(self, tunings: Mapping[str, tuple[Tuning, Policy]]) -> None:
         """Compute the steps of every group at the batch that holds under some coefficients."""
         for group in self._groups:
             tuning, policy = tunings[group.engine]
-            for how, loop in group.loops.items():
-                group.parts[how] = loop.parts(loop.solve(tuning, policy).batch)
+            group.parts = group.loop.parts(group.loop.solve(tuning, policy).batch)
 
     def predict(self, tunings: Mapping[str, tuple[Tuning, Policy]]) -> Predicted:
         """Return what the primed steps cost under coefficients by engine."""
@@ -114,22 +114,19 @@ class InferenceBatch:
         tried = np.ones(len(self.runs), dtype=np.int64)
         for group in self._groups:
             tuning, policy = tunings[group.engine]
-            count = 0
-            for option, (speculation, lockstep) in enumerate(OPTIONS):
-                if speculation not in group.loops or (lockstep and not group.lockstep):
-                    continue
-                loop = group.loops[speculation]
-                seen = loop.latency(group.parts[speculation], tuning, policy, lockstep=lockstep)
-                ttft[option, group.rows], tpot[option, group.rows] = seen.ttft, seen.tpot
-                rate[option, group.rows] = seen.output_rate(loop.load)
-                count += 1
-            tried[group.rows] = count
+            assert group.parts is not None, "prime() comes first"
+            for lockstep in group.lockstep:
+                seen = group.loop.latency(group.parts, tuning, policy, lockstep=lockstep)
+                places = np.ix_([OPTIONS.index((how, lockstep)) for how in group.speculation], group.rows)
+                ttft[places], tpot[places] = seen.ttft, seen.tpot
+                rate[places] = seen.output_rate(group.loop.load)
+            tried[group.rows] = len(group.lockstep) * len(group.speculation)
         return Predicted(ttft, tpot, rate, tried)
 
 
 def profiles(calibration: Calibration, engines: Sequence[str]) -> dict[str, tuple[Tuning, Policy]]:
     """Return the coefficients of engines under a calibration."""
-    return {one: (Tuning.of(calibration, one), Policy.of(calibration, one)) for one in engines}
+    return {one: profile(calibration, one) for one in engines}
 
 
 def predict_runs(runs: Sequence[ServedRun], calibration: Calibration, *, bounded: bool = True) -> Predicted:

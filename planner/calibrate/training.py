@@ -17,7 +17,7 @@ IntArray = NDArray[np.int64]
 
 ARCHITECTURE_FACTORS = ("gemm", "attention", "elementwise", "casts")
 """What may differ by architecture within a stack: rates under load."""
-RELEASE_FACTORS = ("gemm", "elementwise", "head", "expert", "host", "host_moe", "micro_batch")
+RELEASE_FACTORS = ("gemm", "elementwise", "expert", "host", "host_moe")
 """What may differ by release of a stack: fusion, launches and dispatch."""
 SPREAD = 0.05
 """Spread of measured runs about a good model, relative: what a coefficient's distance is weighed with."""
@@ -104,7 +104,7 @@ def _factors(batch: Batch, family: str, tags: Sequence[str], names: Sequence[str
     for tag in distinct:
         entries = np.asarray([one == tag for one in tags])[batch.run_of]
         for name in names:
-            width = 3 * FACTOR_WIDTH if name in ("head", "host", "host_moe", "micro_batch") else FACTOR_WIDTH
+            width = 3 * FACTOR_WIDTH if name.startswith("host") else FACTOR_WIDTH
             found.append(Parameter(f"{PREFIX}.{family}/{tag}.{name}", name, entries, 1.0, width))
     return found
 

@@ -11,16 +11,20 @@ L = lambda W", Operations Research, 1961).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from planner.costs.coefficients import Calibration
 from planner.costs.engine import EngineDegrees, Precisions, StepModel, StepParts, Tuning, engine_number
+from planner.costs.kept import kept
 from planner.workload import BYTES_PER_ELEMENT, Transformer
 
 FloatArray = NDArray[np.float64]
 ROUNDS = 3
+CLOSE = 0.02
+"""Relative change of all batches of one width at which the search for them ends."""
 LOCKSTEP = 0.5
 """Share of the prompts before it that a prompt waits for when all come at once."""
 
@@ -95,11 +99,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class LoopParts:
-    """Steps of a loop at an assumed batch: a prompt alone, decoding alone, both together."""
+    """Steps of a loop at an assumed batch, arrays of shape (2, ..., n): decoding alone, and with a prompt."""
 
-    prompt: StepParts
-    decode: StepParts
-    both: StepParts
+    steps: StepParts
+
+    def time(self, tuning: Tuning) -> tuple[FloatArray, FloatArray]:
+        """Return the times of decoding alone and with a prompt under an engine's coefficients, s."""
+        decode, both = self.steps.time(tuning)
+        return decode, both
 
 
 class ClosedLoop:
@@ -109,22 +116,23 @@ class ClosedLoop:
     ----------
     chunk
         Most prompt tokens of a step.
-    width
-        Tokens per sequence of a decode step; above 1 with speculative decoding.
+    width : ndarray, shape () or (widths, 1)
+        Tokens per sequence of a decode step; above 1 with speculative decoding. With several widths batches
+        and results have the shape (widths, n).
     capacity : ndarray, shape (n,)
         Sequences that memory holds.
     """
 
     def __init__(
-        self, steps: StepModel, load: Load, capacity: FloatArray, *, chunk: float, width: float = 1.0
+        self, steps: StepModel, load: Load, capacity: FloatArray, *, chunk: float, width: ArrayLike = 1.0
     ) -> None:
-        self.steps, self.load, self.width = steps, load, width
+        self.steps, self.load, self.width = steps, load, np.asarray(width, dtype=float)
+        self._with_prompt = np.asarray([0.0, 1.0]).reshape(2, *(1,) * max(self.width.ndim, 1))
         self.capacity = np.maximum(capacity, 1.0)
         self.chunk = chunk
         self._chunk = np.minimum(load.prompt, chunk)
         self._chunks = load.prompt / self._chunk
         self._past = (load.prompt - self._chunk) / 2.0
-        self._prompt: StepParts | None = None
 
     @property
     def active(self) -> FloatArray:
@@ -133,17 +141,28 @@ class ClosedLoop:
 
     def parts(self, batch: FloatArray) -> LoopParts:
         """Return the steps with ``batch`` sequences that decode on a replica."""
-        copies = self.steps.degrees.adp
-        mine = np.maximum(batch / copies, 1.0)
-        keys = self.load.prompt + self.load.output / 2.0
         steps, width = self.steps, self.width
-        if self._prompt is None:
-            self._prompt = steps.parts(1.0, self._chunk, self._past, 0.0, 1.0)
+        mine = np.maximum(batch / steps.degrees.adp, 1.0)
+        keys = self.load.prompt + self.load.output / 2.0
+        cache = steps.cache_attention(mine, keys, width)
         return LoopParts(
-            self._prompt,
-            steps.parts(0.0, 0.0, 0.0, mine, keys, width=width),
-            steps.parts(1.0, self._chunk, self._past, mine, keys, width=width),
+            steps.assembled(self._with_prompt, self._chunk, mine, self._prompt_attention, cache, width)
         )
+
+    @cached_property
+    def prompt(self) -> StepParts:
+        """The step of a prompt alone."""
+        return self.steps.parts(1.0, self._chunk, self._past, 0.0, 1.0)
+
+    @cached_property
+    def _prompt_attention(self) -> FloatArray:
+        return self._with_prompt * self.steps.prompt_attention(np.ones(()), self._chunk, self._past)
+
+    def token(self, step: FloatArray, policy: Policy) -> FloatArray:
+        """Return the time of a token of each sequence, s, where a decode step takes ``step``."""
+        if np.all(self.width <= 1.0):
+            return step
+        return np.where(self.width > 1.0, step * (1.0 + policy.draft) / policy.accepted, step)
 
     def latency(self, parts: LoopParts, tuning: Tuning, policy: Policy, *, lockstep: bool = False) -> Latency:
         """Return what clients see if steps are as stated, s.
@@ -153,20 +172,18 @@ class ClosedLoop:
         """
         load, copies = self.load, self.steps.degrees.adp
         active = self.active / copies
-        alone, decode = parts.prompt.time(tuning), parts.decode.time(tuning)
-        both = parts.both.time(tuning)
-        added, own = (both - decode, both) if policy.mixed > 0 else (alone, alone)
+        decode, both = parts.time(tuning)
+        own = both if policy.mixed > 0 else self.prompt.time(tuning)
+        added = both - decode if policy.mixed > 0 else own
         prompt = policy.interference * added * self._chunks * copies ** min(policy.scatter, 1.0)
-        token = decode
-        if self.width > 1.0:
-            token = decode * (1.0 + policy.draft) / policy.accepted
+        token = self.token(decode, policy)
         cycle = active * prompt + load.output * token
         share = max(LOCKSTEP, policy.queue) if lockstep else policy.queue
         queued = share * np.maximum(active - 1.0, 0.0) * prompt
         ttft = policy.first_token + decode / 2.0 + policy.prompt * own * self._chunks + queued
         ttft = np.minimum(ttft, np.maximum(cycle - (load.output - 1.0) * token, ttft * 0.0 + decode))
         tpot = (cycle - ttft) / np.maximum(load.output - 1.0, 1.0)
-        batch = self.active * np.clip(1.0 - ttft / cycle, 0.02, 1.0)
+        batch = self.active * np.minimum(np.maximum(1.0 - ttft / cycle, 0.02), 1.0)
         waiting = np.maximum(self.load.clients / self.capacity - 1.0, 0.0) * cycle
         return Latency(ttft + waiting, np.maximum(tpot, token), batch)
 
@@ -175,10 +192,17 @@ class ClosedLoop:
         batch = self.active
         for _ in range(ROUNDS):
             found = self.latency(self.parts(batch), tuning, policy, lockstep=lockstep)
-            if np.all(np.abs(found.batch - batch) <= 0.02 * batch):
+            steady = np.all(np.abs(found.batch - batch) <= CLOSE * batch, axis=-1, keepdims=True)
+            if np.all(steady):
                 break
-            batch = found.batch
+            batch = np.where(steady, batch, found.batch)
         return found
+
+
+@kept
+def profile(calibration: Calibration, engine: str) -> tuple[Tuning, Policy]:
+    """Return the coefficients of an engine under a calibration."""
+    return Tuning.of(calibration, engine), Policy.of(calibration, engine)
 
 
 def capacity(

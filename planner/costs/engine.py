@@ -15,14 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from planner.costs.blocks import ELEMENT_BYTES, STREAM_WIDTH
 from planner.costs.coefficients import Calibration
+from planner.costs.engine_products import products_of_token
 from planner.costs.kernels import Kernels
-from planner.costs.products import Product, attention_products, expert_products, head_product, mlp_products
 from planner.workload import BYTES_PER_ELEMENT, Transformer
 
 FloatArray = NDArray[np.float64]
 ENGINES = ("trtllm", "sglang", "vllm")
 REGIME_ROWS = 256.0
-"""Rows at which a product is half-way between reading weights and computing: peak over memory rate."""
+"""Rows at which a product is half-way between reading weights and computing: peak over memory rate.
+So far is a product with ``m`` rows in the compute-bound regime: ``m / (m + REGIME_ROWS)``."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,12 @@ class StepModel:
         self.model, self.degrees, self.precisions = model, degrees, precisions
         self.kernels, self.all_reduce = kernels, all_reduce
         self._bandwidth = kernels.device.memory_bandwidth.value
+        self._products_of_one = products_of_token(model, degrees, precisions)
+        self._moved = self._moved_per_token()
+        latent = 0 if model.latent is None else model.layers
+        counts = (model.layers, model.layers - model.dense_layers, latent)
+        self._layers = [np.asarray(float(count)) for count in counts]
+        self._exchanges = self._messages_of_one()
 
     def parts(
         self,
@@ -210,7 +217,7 @@ class StepModel:
         batch: ArrayLike,
         keys: ArrayLike,
         *,
-        width: float = 1.0,
+        width: ArrayLike = 1.0,
     ) -> StepParts:
         """Return what a step through all pipeline stages consists of.
 
@@ -223,59 +230,83 @@ class StepModel:
         width
             Tokens per decoding sequence: above 1 with speculative decoding.
         """
-        arrays = np.broadcast_arrays(
-            *(np.asarray(one, dtype=float) for one in (prompts, chunk, past, batch, keys, self.degrees.tp))
+        many, new, old, decoding, cached, wide = (
+            np.asarray(one, dtype=float) for one in (prompts, chunk, past, batch, keys, width)
         )
-        many, new, old, decoding, cached, _ = arrays
+        prompt = self.prompt_attention(many, new, old)
+        return self.assembled(many, new, decoding, prompt, self.cache_attention(decoding, cached, wide), wide)
+
+    def assembled(
+        self,
+        prompts: FloatArray,
+        chunk: FloatArray,
+        batch: FloatArray,
+        prompt_attention: FloatArray,
+        cache_attention: FloatArray,
+        width: FloatArray,
+    ) -> StepParts:
+        """Return what a step consists of, the times of a layer's attention being known; see :meth:`parts`."""
         model, degrees = self.model, self.degrees
-        tokens = np.maximum(many * new + decoding * width, 1.0)
-        dense, routed = float(model.dense_layers), float(model.layers - model.dense_layers)
-        products = [(float(model.layers), one) for one in attention_products(model, tokens, degrees.tp)]
-        if dense:
-            products += [(dense, one) for one in mlp_products(model, tokens, degrees.tp)]
-        if model.experts is not None:
-            products += [(routed, one) for one in _common_products(model, tokens, degrees.tp)]
-        rows = np.maximum(many + decoding * width, 1.0)
-        products.append((1.0, head_product(model, rows, degrees.tp)))
-        large, small = np.zeros_like(tokens), np.zeros_like(tokens)
-        for count, product in products:
-            time = count * self._product(product)
-            share = _large(product.m)
-            large, small = large + time * share, small + time * (1.0 - share)
-        large = large + model.layers * self._prompt_attention(many, new, old)
-        experts, share = self._experts(tokens)
+        shape = np.broadcast(prompts, chunk, batch, prompt_attention, cache_attention, degrees.tp).shape
+        rows = prompts + batch * width
+        tokens = np.empty(shape)
+        tokens[...] = np.maximum(prompts * chunk + batch * width, 1.0)
+        large, small, expert_large, expert_small = self._products(tokens, np.maximum(rows, 1.0))
         messages, bulk = self._messages(tokens)
-        ones = np.ones_like(tokens)
+        layers, expert_layers, latent_layers = self._layers
         return StepParts(
-            large=large,
+            large=large + model.layers * prompt_attention,
             small=small,
-            expert_large=routed * experts * share,
-            expert_small=routed * experts * (1.0 - share),
-            attention=model.layers * self._cache_attention(decoding, cached, width),
-            moved=self._moved(tokens),
-            layers=model.layers * ones,
-            expert_layers=routed * ones,
-            latent_layers=(0.0 if model.latent is None else model.layers) * ones,
+            expert_large=expert_large,
+            expert_small=expert_small,
+            attention=model.layers * cache_attention + np.zeros(shape),
+            moved=self._moved * tokens,
+            layers=layers,
+            expert_layers=expert_layers,
+            latent_layers=latent_layers,
             messages=messages,
             transfer=bulk,
-            prompts=np.where(many * new > 0, 1.0, 0.0),
-            sequences=(decoding + many) * degrees.adp,
+            prompts=np.where(prompts * chunk > 0, 1.0, 0.0),
+            sequences=(batch + prompts) * degrees.adp,
         )
 
     # -- parts of a layer ----------------------------------------------------------------------------
 
-    def _product(self, product: Product) -> FloatArray:
-        dtype = {"router": "bf16", "head": self.precisions.head}.get(product.name, self.precisions.weights)
+    def _products(self, tokens: FloatArray, heads: FloatArray) -> list[FloatArray]:
+        """Return the time of all products: large and small ones, large and small ones of routed experts.
+
+        ``heads`` are the rows of the output projection. All products of a data type are priced at once.
+        """
+        touched = self._touched(tokens)
+        sums = [np.zeros_like(tokens) for _ in range(4)]
+        for one in self._products_of_one:
+            rows, groups = one.placed(tokens, heads, touched)
+            n, k, count = one.over(tokens.ndim)
+            whole = count * self._product(one.dtype, rows, groups, n, k)
+            each = rows / groups
+            large = whole * (each / (each + REGIME_ROWS))
+            for place, part in ((0, slice(one.routed)), (2, slice(one.routed, None))):
+                if len(whole[part]):
+                    sums[place] += large[part].sum(axis=0)
+                    sums[place + 1] += (whole[part] - large[part]).sum(axis=0)
+        return sums
+
+    def _product(
+        self, dtype: str, m: FloatArray, groups: FloatArray, n: FloatArray, k: FloatArray
+    ) -> FloatArray:
         if dtype != "int4":
-            return self.kernels.gemm(product.m, product.n, product.k, dtype)
-        wide = 2.0 * product.m * product.n * product.k / self.kernels.matmul("bf16")
-        read = product.n * product.k * BYTES_PER_ELEMENT["fp4"] / self._bandwidth
+            return self.kernels.grouped_gemm(m, groups, n, k, dtype)
+        wide = 2.0 * m * n * k / self.kernels.matmul("bf16")
+        read = n * k * BYTES_PER_ELEMENT["fp4"] / self._bandwidth
         return np.asarray(np.maximum(wide, read) + self.kernels.graph_launch)
 
-    def _prompt_attention(self, prompts: FloatArray, chunk: FloatArray, past: FloatArray) -> FloatArray:
-        """Return the time of causal attention over prompts; latent attention expands its cache for it."""
+    def prompt_attention(self, prompts: FloatArray, chunk: FloatArray, past: FloatArray) -> FloatArray:
+        """Return the time of a layer's causal attention over prompts, s; see :meth:`parts`.
+
+        Latent attention expands its cache for it.
+        """
         if not np.any(prompts * chunk > 0):
-            return np.zeros_like(prompts)
+            return np.zeros(())
         model = self.model
         heads = model.heads / self.degrees.tp
         if model.latent is None:
@@ -288,10 +319,13 @@ class StepModel:
         )
         return np.where(prompts * chunk > 0, time, 0.0)
 
-    def _cache_attention(self, batch: FloatArray, keys: FloatArray, width: float) -> FloatArray:
-        """Return the time of attention over caches; with latent attention all heads share one vector."""
+    def cache_attention(self, batch: FloatArray, keys: FloatArray, width: FloatArray) -> FloatArray:
+        """Return the time of a layer's attention over caches, s; see :meth:`parts`.
+
+        With latent attention all heads share one vector.
+        """
         if not np.any(batch > 0):
-            return np.zeros_like(batch)
+            return np.zeros(())
         model = self.model
         heads = model.heads / self.degrees.tp * width
         if model.latent is None:
@@ -305,62 +339,52 @@ class StepModel:
         )
         return np.where(batch > 0, time, 0.0)
 
-    def _experts(self, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the time of the routed experts of a layer, and how far they are in the large regime.
+    def _touched(self, tokens: FloatArray) -> FloatArray:
+        """Return how many routed experts of a GPU some token of the stage chose: only these are read.
 
-        Every expert that some token of the stage chose is read: of ``E`` experts a share
-        :math:`1 - (1 - k/E)^t` under a balanced router.
+        Of ``E`` experts a share :math:`1 - (1 - k/E)^t` under a balanced router.
         """
-        model, degrees, kernels = self.model, self.degrees, self.kernels
-        if model.experts is None:
-            return np.zeros_like(tokens), np.zeros_like(tokens)
-        experts = model.experts
-        everyone = tokens * degrees.adp
-        chosen = -np.expm1(np.log1p(-experts.top_k / experts.num_experts) * np.maximum(everyone, 1e-9))
-        touched = np.maximum(experts.num_experts / degrees.ep * chosen, 1e-9)
-        rows = everyone * experts.top_k / degrees.ep
-        ffn = experts.ffn / degrees.moe_tp
-        dtype = "fp4" if self.precisions.experts == "int4" else self.precisions.experts
-        up = (model.mlp_matrices - 1) * ffn
-        time = kernels.grouped_gemm(rows, touched, up, model.hidden, dtype)
-        time = time + kernels.grouped_gemm(rows, touched, model.hidden, ffn, dtype)
-        return time, _large(rows / touched)
+        experts, degrees = self.model.experts, self.degrees
+        if experts is None:
+            return np.ones_like(tokens)
+        everyone = np.maximum(tokens * degrees.adp, 1e-9)
+        chosen = -np.expm1(np.log1p(-experts.top_k / experts.num_experts) * everyone)
+        return np.maximum(experts.num_experts / degrees.ep * chosen, 1e-9)
 
-    def _moved(self, tokens: FloatArray) -> FloatArray:
+    def _moved_per_token(self) -> FloatArray:
         """Return the time of element-wise work of all layers: norms, residual sums, activations."""
         model, degrees = self.model, self.degrees
-        width = model.layers * STREAM_WIDTH * model.hidden * tokens
-        width = width + model.dense_layers * model.mlp_matrices * model.ffn / degrees.tp * tokens
+        width = model.layers * STREAM_WIDTH * model.hidden
+        width = width + model.dense_layers * model.mlp_matrices * model.ffn / degrees.tp
         if model.experts is not None:
             ffn = model.experts.ffn / degrees.moe_tp
-            rows = tokens * degrees.adp * model.experts.top_k / degrees.ep
+            rows = degrees.adp * model.experts.top_k / degrees.ep
             inner = rows * (4.0 * model.hidden + model.mlp_matrices * ffn)
             width = width + (model.layers - model.dense_layers) * inner
         return np.asarray(width * ELEMENT_BYTES / self._bandwidth)
 
-    def _messages(self, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the number of all-reduces of all layers and the time of their bulk.
+    def _messages_of_one(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the number of all-reduces of all layers, those over ``tp`` and those over the stage.
 
         One after attention over ``tp``, one after the MLP. Experts exchange with all GPUs of the stage:
         attention copies gather all tokens and scatter the sums, which moves as much as an all-reduce.
         """
         model, degrees = self.model, self.degrees
-        routed = model.layers - model.dense_layers
-        inner, outer = model.layers + model.dense_layers, routed
-        size = tokens * model.hidden * ELEMENT_BYTES
-        count = inner * np.where(degrees.tp > 1, 1.0, 0.0) + outer * np.where(degrees.stage > 1, 1.0, 0.0)
-        bulk = inner * np.where(degrees.tp > 1, self.all_reduce(size, degrees.tp), 0.0)
-        if outer:
+        inner = (model.layers + model.dense_layers) * np.where(degrees.tp > 1, 1.0, 0.0)
+        outer = (model.layers - model.dense_layers) * np.where(degrees.stage > 1, 1.0, 0.0)
+        return inner + outer, inner, outer
+
+    def _messages(self, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the number of all-reduces of all layers and the time of their bulk."""
+        degrees = self.degrees
+        count, inner, outer = self._exchanges
+        size = tokens * (self.model.hidden * ELEMENT_BYTES)
+        bulk = np.zeros_like(size)
+        alike = bool(np.all(degrees.adp == 1))
+        if np.any(inner):
+            near = self.all_reduce(size, degrees.tp)
+            bulk = bulk + np.where(inner > 0, (inner + outer if alike else inner) * near, 0.0)
+        if np.any(outer) and not alike:
             whole = self.all_reduce(size * degrees.adp, degrees.stage)
-            bulk = bulk + outer * np.where(degrees.stage > 1, whole, 0.0)
-        return np.asarray(count), np.asarray(bulk)
-
-
-def _common_products(model: Transformer, tokens: FloatArray, tp: FloatArray) -> list[Product]:
-    """Return the products of a layer with experts that every token meets: router and shared expert."""
-    return [one for one in expert_products(model, tokens, tp, 1.0) if not one.name.startswith("experts")]
-
-
-def _large(rows: FloatArray) -> FloatArray:
-    """Return how far a product with so many rows is in the compute-bound regime, 0 to 1."""
-    return np.asarray(rows / (rows + REGIME_ROWS))
+            bulk = bulk + np.where(outer > 0, outer * whole, 0.0)
+        return count, np.asarray(bulk)

@@ -12,6 +12,7 @@ import numpy as np
 
 from planner.costs.coefficients import Calibration
 from planner.costs.domains import generation, payload_rate
+from planner.costs.kept import kept
 from planner.costs.link_surfaces import CollectiveSurface
 from planner.costs.protocols import FloatArray
 from planner.errors import CalibrationError, TopologyError
@@ -25,6 +26,7 @@ KERNELS = ("one-shot", "two-shot", "nccl", "nccl")
 GRAPH, EAGER, DEFAULT = "cuda_graph", "eager", "default"
 
 
+@kept
 def engine_surface(
     device: Device, calibration: Calibration, engine: str = "vllm", mode: str = GRAPH
 ) -> CollectiveSurface:

@@ -8,12 +8,14 @@ from planner.costs.coefficients import Calibration
 from planner.costs.domains import attachment
 from planner.costs.engine import AllReduce, FloatArray, engine_number
 from planner.costs.engine_collectives import engine_all_reduce
+from planner.costs.kept import kept
 from planner.topology import Device
 
 MEASURED = 8.0
 """Largest group for which engines' kernels were measured; larger ones inside a domain take as long."""
 
 
+@kept
 def usual_links(device: Device, engine: str, calibration: Calibration) -> AllReduce:
     """Return the all-reduce of an engine on machines in which a device usually comes.
 
@@ -26,18 +28,18 @@ def usual_links(device: Device, engine: str, calibration: Calibration) -> AllRed
     latency = engine_number(calibration, "network_step", device.name)
 
     def seconds(size: FloatArray, group: FloatArray) -> FloatArray:
-        sizes, members = np.broadcast_arrays(np.asarray(size, dtype=float), np.asarray(group, dtype=float))
-        flat, ranks = sizes.ravel(), members.ravel()
-        near = np.minimum(ranks, domain)
+        near = np.minimum(group, domain)
         if calibration.engines:
             inside = engine_all_reduce(
-                flat, np.minimum(near, MEASURED), device, calibration, engine=engine, rate=joined.rate
+                size, np.minimum(near, MEASURED), device, calibration, engine=engine, rate=joined.rate
             )
         else:
             start = engine_number(calibration, "message_start", device.name)
-            inside = np.where(near > 1, start + 2.0 * (near - 1.0) / near * flat / joined.rate, 0.0)
-        domains = np.ceil(ranks / domain)
-        network = np.where(domains > 1, 2.0 * (domains - 1.0) * (latency + flat / domains / rate / near), 0.0)
-        return np.asarray((inside + network).reshape(sizes.shape))
+            inside = np.where(near > 1, start + 2.0 * (near - 1.0) / near * size / joined.rate, 0.0)
+        if np.all(group <= domain):
+            return inside
+        domains = np.ceil(group / domain)
+        network = np.where(domains > 1, 2.0 * (domains - 1.0) * (latency + size / domains / rate / near), 0.0)
+        return np.asarray(inside + network)
 
     return seconds

@@ -22,6 +22,11 @@ TILES = ((64.0, 64.0), (128.0, 64.0), (64.0, 128.0), (128.0, 128.0), (128.0, 256
 """Output tiles, rows by columns, that a library chooses from (NVIDIA CUTLASS, default threadblock shapes)."""
 SPLITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Parts of the inner dimension that split-k works on at once."""
+_HEIGHTS, _WIDTHS = np.asarray(TILES).T[:, :, None]
+_AREAS = _HEIGHTS * _WIDTHS
+_SMALLNESS = np.sqrt(128.0 * 256.0 / _AREAS) - 1.0
+_SPLITS = np.asarray(SPLITS)[:, None]
+_IS_SPLIT = np.where(_SPLITS > 1.0, 1.0, 0.0)
 QUERY_TILE = 128.0
 """Queries of one thread block of a prefill kernel (T. Dao, "FlashAttention-2", 2023, section 3)."""
 WIDEST_GROUP = 32.0
@@ -84,21 +89,15 @@ def gemm_seconds(
 def _tiles(
     fit: Parameters, chip: Chip, m: FloatArray, n: FloatArray, k: FloatArray, matrices: FloatArray | float
 ) -> FloatArray:
-    """Return the time of the best choice of output tile and split, s."""
+    """Return the time of the best choice of output tile and split, s; arrays are (tiles, splits, n)."""
     rate = chip.peak * fit["compute"] / chip.multiprocessors
-    best: FloatArray = np.asarray(np.inf)
-    for height, width in TILES:
-        slower = 1.0 + fit["small_tile"] * (np.sqrt(128.0 * 256.0 / (height * width)) - 1.0)
-        count = np.ceil(m / height) * np.ceil(n / width) * matrices
-        each = 2.0 * height * width * slower / rate
-        for split in SPLITS:
-            waves = np.ceil(count * (split / chip.multiprocessors))
-            seconds = waves * (np.maximum(k / split, 64.0) * each + fit["tile_start"])
-            if split > 1.0:
-                partial = (4.0 * split / (chip.bandwidth * fit["partial_sums"])) * (m * n * matrices)
-                seconds = seconds + partial + fit["split_start"]
-            best = np.minimum(best, seconds)
-    return best
+    each = 2.0 * _AREAS * (1.0 + fit["small_tile"] * _SMALLNESS) / rate
+    count = np.ceil(m / _HEIGHTS) * np.ceil(n / _WIDTHS) * matrices
+    seconds = np.ceil(count[:, None] * (_SPLITS / chip.multiprocessors))
+    seconds *= np.maximum(k / _SPLITS, 64.0) * each[:, None] + fit["tile_start"]
+    partial = (4.0 / (chip.bandwidth * fit["partial_sums"])) * (_SPLITS * _IS_SPLIT) * (m * n * matrices)
+    seconds += partial + _IS_SPLIT * fit["split_start"]
+    return np.asarray(seconds.min(axis=(0, 1)))
 
 
 def prefill_seconds(
@@ -177,7 +176,8 @@ def decode_seconds(
 
 def _parts(spare: FloatArray, keys: FloatArray, least: float) -> FloatArray:
     """Return into how many blocks the keys of one head are split, ``spare`` being the room for them."""
-    return np.clip(np.floor(spare), 1.0, np.maximum(np.floor(keys / least), 1.0))
+    most = np.maximum(np.floor(keys / least), 1.0)
+    return np.minimum(np.maximum(np.floor(spare), 1.0), most)
 
 
 def _smooth_max(left: FloatArray, right: FloatArray, p: float) -> FloatArray:

@@ -12,13 +12,14 @@ from planner.costs import kernel_models as models
 from planner.costs.coefficients import Calibration, KernelFit, best_matmul, device_rates
 from planner.costs.kernel_fits import Donor, blended, donors
 from planner.costs.kernel_models import Chip
+from planner.costs.kept import kept
 from planner.topology import Device
 
 FloatArray = NDArray[np.float64]
 Shape = tuple[FloatArray, ...]
 Seconds = Callable[[Mapping[str, float], Chip, Shape], FloatArray]
 
-BLOCK = 8192
+BLOCK = 1024
 """Shapes priced at once, so that intermediate results stay in the host's cache."""
 
 
@@ -36,7 +37,9 @@ class Kernels:
     calibration: Calibration
     launch: float
     graph_launch: float
-    _donors: dict[tuple[str, str], list[Donor]] = field(default_factory=dict, repr=False, compare=False)
+    _donors: dict[tuple[str, str, float | None], list[Donor]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def matmul(self, dtype: str) -> float:
         """Return the best rate of products, FLOP/s: an upper bound of what :meth:`gemm` reaches."""
@@ -63,7 +66,7 @@ class Kernels:
         Groups without a row cost nothing: with fewer rows than groups, as many as there are rows are read.
         """
         rows, count, columns, inner = _arrays(m, groups, n, k)
-        touched = np.clip(rows, 1.0, np.maximum(count, 1.0))
+        touched = np.minimum(np.maximum(rows, 1.0), np.maximum(count, 1.0))
         least = 2.0 * rows * columns * inner / self.matmul(dtype)
         return np.maximum(self._time("grouped", dtype, (rows, columns, inner, touched)), least)
 
@@ -106,24 +109,32 @@ class Kernels:
         return np.asarray(self.graph_launch + np.asarray(nbytes, dtype=float) / rates.memory)
 
     def _time(self, kind: str, dtype: str, shape: Shape, element: float | None = None) -> FloatArray:
-        standing = self._standing("gemm" if kind == "grouped" else kind, dtype)
-        if element is not None:
-            standing = [Donor(one.fit, _with_element(one.chip, element), one.weight) for one in standing]
-        outer = np.broadcast_shapes(*(one.shape for one in shape))
-        flat = tuple(np.broadcast_to(one, outer).ravel() for one in shape)
-        parts = [
-            blended(standing, lambda donor, start=start: fitted_seconds(  # type: ignore[misc]
-                kind, donor.fit, donor.chip, tuple(one[start : start + BLOCK] for one in flat)))
-            for start in range(0, max(flat[0].size, 1), BLOCK)
-        ]  # fmt: skip
-        return np.concatenate(parts).reshape(outer)
+        standing = self._standing("gemm" if kind == "grouped" else kind, dtype, element)
+        outer = np.broadcast(*shape).shape
+        table = np.empty((len(shape), *outer))
+        for row, one in zip(table, shape, strict=True):
+            row[...] = one
+        flat = table.reshape(len(shape), -1)
+        found = np.empty(flat.shape[1])
+        for start in range(0, found.size, BLOCK):
+            block = tuple(flat[:, start : start + BLOCK])
+            found[start : start + BLOCK] = blended(
+                standing,
+                lambda donor, block=block: fitted_seconds(kind, donor.fit, donor.chip, block),  # type: ignore[misc]
+            )
+        return found.reshape(outer)
 
-    def _standing(self, kind: str, dtype: str) -> list[Donor]:
-        if (kind, dtype) not in self._donors:
-            self._donors[kind, dtype] = donors(self.device, kind, dtype, self.calibration)
-        return self._donors[kind, dtype]
+    def _standing(self, kind: str, dtype: str, element: float | None) -> list[Donor]:
+        key = (kind, dtype, element)
+        if key not in self._donors:
+            found = donors(self.device, kind, dtype, self.calibration)
+            if element is not None:
+                found = [Donor(one.fit, _with_element(one.chip, element), one.weight) for one in found]
+            self._donors[key] = found
+        return self._donors[key]
 
 
+@kept
 def kernels(device: Device, calibration: Calibration) -> Kernels:
     """Return the kernel times of a device under a calibration."""
     number = calibration.number
@@ -167,10 +178,15 @@ def features(
         parts = shape[:4]
     else:
         parts = shape
-    columns_ = [np.log2(np.maximum(part, 1.0)) for part in parts]
+    count = len(parts)
+    table = np.empty((count + (2 if kind == "decode" else 1), len(base)))
+    for row, part in zip(table[:count], parts, strict=True):
+        row[...] = part
+    np.log2(np.maximum(table[:count], 1.0), out=table[:count])
     if kind == "decode":
-        columns_.append(models.unshared(parameters, chip, *shape).astype(float))
-    return np.stack([*columns_, np.log2(base)], axis=1)
+        table[count] = models.unshared(parameters, chip, *shape)
+    np.log2(base, out=table[-1])
+    return table.T
 
 
 def _with_element(chip: Chip, element: float) -> Chip:

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from planner.costs.protocols import FloatArray, IntArray, ProtocolCurve, message, quickest
 from planner.schema import Record
 
+Axis = tuple[FloatArray, FloatArray]
+
 
 class CollectiveSurface(Record):
     """Collectives inside one domain of a device model, or of an engine's kernels on it.
@@ -54,6 +56,19 @@ class CollectiveSurface(Record):
     def _logarithms(self) -> dict[str, FloatArray]:
         return {name: np.log(np.asarray(table)) for name, table in self.ratios.items()}
 
+    @cached_property
+    def _axes(self) -> tuple[Axis, Axis]:
+        """Logarithms of groups and sizes, each with the numbers of its points."""
+        groups, sizes = (
+            (np.log(np.asarray(grid)), np.arange(len(grid), dtype=float))
+            for grid in (self.groups, self.sizes)
+        )
+        return groups, sizes
+
+    @cached_property
+    def _values(self) -> dict[str, FloatArray]:
+        return {name: curve.values[:, None] for name, curve in self.curves.items()}
+
     def seconds(
         self, operation: str, size: FloatArray, group: FloatArray, rate: float, *, reduces: bool
     ) -> tuple[FloatArray, IntArray]:
@@ -62,7 +77,7 @@ class CollectiveSurface(Record):
         On other links than the measured ones the ratio is that of the size that took as long on the wire.
         """
         batch = message(operation, size, group, rate, reduces=reduces)
-        curve = self.curves.get(operation, self.curves["ring"]).values[:, None]
+        curve = self._values.get(operation, self._values["ring"])
         times, protocol = quickest(curve, batch)
         alike = batch.size * (self.rate / rate)
         return times * self._ratio(operation, alike, np.asarray(group, dtype=float)), protocol
@@ -72,8 +87,9 @@ class CollectiveSurface(Record):
         table = self._logarithms.get(operation)
         if table is None:
             return np.ones(np.broadcast_shapes(size.shape, group.shape))
-        row, above = _position(np.asarray(self.groups), group)
-        column, right = _position(np.asarray(self.sizes), size)
+        groups, sizes = self._axes
+        row, above = _position(groups, group)
+        column, right = _position(sizes, size)
         last_row, last_column = len(self.groups) - 1, len(self.sizes) - 1
         down, over = np.minimum(row + 1, last_row), np.minimum(column + 1, last_column)
         upper = table[row, column] * (1 - right) + table[row, over] * right
@@ -81,8 +97,8 @@ class CollectiveSurface(Record):
         return np.asarray(np.exp(upper * (1 - above) + lower * above))
 
 
-def _position(grid: FloatArray, values: FloatArray) -> tuple[IntArray, FloatArray]:
+def _position(axis: Axis, values: FloatArray) -> tuple[IntArray, FloatArray]:
     """Return the cell of every value on a logarithmic grid and how far into it the value lies, 0 to 1."""
-    place = np.interp(np.log(np.maximum(values, 1.0)), np.log(grid), np.arange(len(grid), dtype=float))
-    cell = np.floor(place).astype(np.int64)
+    place = np.interp(np.log(np.maximum(values, 1.0)), *axis)
+    cell = place.astype(np.int64)
     return cell, place - cell

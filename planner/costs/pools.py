@@ -43,16 +43,15 @@ class Pools:
         Then the cache moves at ``link``.
         """
         load, copies = self.decode.load, self.prefill.steps.degrees.adp
-        prompt = self.prefill.parts(np.ones_like(load.clients)).prompt.time(tuning)
+        prompt = self.prefill.prompt.time(tuning)
         prompt = prompt * load.prompt / np.minimum(load.prompt, self.prefill.chunk)
         model, element = self.decode.steps.model, BYTES_PER_ELEMENT[self.decode.steps.precisions.kv]
         move = load.prompt * model.layers * model.kv_width * element / self.link
         fixed = policy.first_token + move + policy.prompt * prompt
         batch = load.clients / self.decode_workers
         for _ in range(4):
-            token = self.decode.parts(np.maximum(batch, 1.0)).decode.time(tuning)
-            if self.decode.width > 1.0:
-                token = token * (1.0 + policy.draft) / policy.accepted
+            step = self.decode.parts(np.maximum(batch, 1.0)).time(tuning)[0]
+            token = self.decode.token(step, policy)
             service = prompt / copies / self.prefill_workers
             cycle = np.maximum(fixed + load.output * token, load.clients * service)
             busy = np.minimum(load.clients * service / cycle, BUSIEST)

@@ -124,10 +124,11 @@ def options(values: FloatArray, batch: Message) -> FloatArray:
     bulk = empty * (1.0 + later) + more + more_step * batch.steps
     wire = ideal * (batch.traffic + copy) / simple
     switched = np.where(batch.reduces, ideal / nvls, np.inf)
-    return np.stack(
+    flagged = ideal * batch.traffic
+    return np.asarray(
         [
-            empty + ideal * batch.traffic / ll,
-            empty * (1.0 + later) + ideal * batch.traffic / ll128,
+            empty + flagged / ll,
+            empty * (1.0 + later) + flagged / ll128,
             bulk + wire + 2.0 * ramp * np.sqrt(bulk * wire),
             bulk + switched + 2.0 * nvls_ramp * np.sqrt(bulk * switched),
         ]

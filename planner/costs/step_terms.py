@@ -106,8 +106,10 @@ def step_terms(setting: Setting) -> StepTerms:
     """Return the terms of every strategy of a setting."""
     shape, many, count = setting.shape, setting.many, len(setting.many)
     head, logits, embedding = _edges(setting)
+    message, around = _tensor_message(setting), _context_comm(setting)
     return StepTerms(
-        dense=layer_terms(setting, moe=False), moe=layer_terms(setting, moe=True),
+        dense=layer_terms(setting, message, around, moe=False),
+        moe=layer_terms(setting, message, around, moe=True),
         head=head, logits=logits, embedding=embedding, hop=_hop(setting),
         sync=synchronisation(setting), update=update(setting),
         num_micro_batches=shape.global_batch / (many.dp * many.micro_batch).astype(float),
@@ -143,8 +145,14 @@ def taken(terms: Terms, rows: IntArray) -> Terms:
 # -- layers --------------------------------------------------------------------------------------------------
 
 
-def layer_terms(setting: Setting, *, moe: bool) -> LayerTerms:
-    """Return the terms of a dense or of an expert layer."""
+def layer_terms(setting: Setting, message: FloatArray, around: FloatArray, *, moe: bool) -> LayerTerms:
+    """Return the terms of a dense or of an expert layer.
+
+    Parameters
+    ----------
+    message, around : ndarray, shape (n,)
+        Time of a message of the tensor group; of keys and values once around the context group, s.
+    """
     nothing = setting.nothing
     if moe and setting.model.experts is None:
         return LayerTerms(*(nothing for _ in fields(LayerTerms)))
@@ -154,7 +162,7 @@ def layer_terms(setting: Setting, *, moe: bool) -> LayerTerms:
     gather, scatter = _shards(setting, moe=moe)
     return LayerTerms(
         gemm, casts, attention, scores, elementwise,
-        _tensor_comm(setting, moe=moe), _context_comm(setting), _expert_comm(setting, moe=moe),
+        _messages(setting, moe=moe) * message, around, _expert_comm(setting, moe=moe),
         np.where(setting.tp > 1, _messages(setting, moe=moe), 0.0), _accumulate(setting, moe=moe),
         gather, scatter,
     )  # fmt: skip
@@ -259,13 +267,14 @@ def _products(
 # -- communication inside a layer -----------------------------------------------------------------------
 
 
-def _tensor_comm(setting: Setting, *, moe: bool) -> FloatArray:
-    """All-reduces of a forward pass, or reduce-scatters with all-gathers under sequence parallelism."""
+def _tensor_message(setting: Setting) -> FloatArray:
+    """Time an all-reduce, or a reduce-scatter with an all-gather under sequence parallelism."""
+    if (setting.tp <= 1).all():
+        return setting.nothing
     size = setting.tokens * setting.model.hidden * ACTIVATION_BYTES
     cost = collectives.all_reduce(size, setting.tp, setting.spans.tp, setting.fabric)
     halves = collectives.reduce_scatter(size, setting.tp, setting.spans.tp, setting.fabric)
-    once = np.where(setting.many.sequence_parallel == 1, 2 * halves.time(size), cost.time(size))
-    return np.asarray(_messages(setting, moe=moe) * once)
+    return np.where(setting.many.sequence_parallel == 1, 2 * halves.time(size), cost.time(size))
 
 
 def _messages(setting: Setting, *, moe: bool) -> float:
@@ -285,6 +294,8 @@ def _accumulate(setting: Setting, *, moe: bool) -> FloatArray:
 
 def _context_comm(setting: Setting) -> FloatArray:
     """Ring attention: keys and values go round once."""
+    if (setting.cp <= 1).all():
+        return setting.nothing
     kv = setting.tokens * setting.model.kv_width * ACTIVATION_BYTES / setting.tp
     cost = collectives.reduce_scatter(kv * setting.cp, setting.cp, setting.spans.cp, setting.fabric)
     return np.where(setting.cp > 1, cost.time(kv * setting.cp), 0.0)

@@ -39,15 +39,16 @@ class Surface(Record):
         return self
 
     @cached_property
-    def _scaled(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _scaled(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         widths = np.asarray(self.widths)
-        return widths, np.asarray(self.centres).T / widths, np.asarray(self.weights)
+        centres = np.asarray(self.centres).T / widths
+        return widths, centres.T, 0.5 * (centres * centres).sum(axis=1), np.asarray(self.weights)
 
     def at(self, features: FloatArray) -> FloatArray:
         """Return the correction, natural logarithm, at features of shape (n, d)."""
-        widths, centres, weights = self._scaled
+        widths, centres, halves, weights = self._scaled
         points = features / widths
-        cross = points @ centres.T
-        cross -= 0.5 * (centres * centres).sum(axis=1)
+        cross = points @ centres
+        cross -= halves
         cross -= 0.5 * (points * points).sum(axis=1)[:, None]
         return np.asarray(np.exp(np.minimum(cross, 0.0, out=cross), out=cross) @ weights)

@@ -119,11 +119,10 @@ def stage_costs(
     setting = Setting(shape, many, spans, kernels, fabric, calibration)
     terms = step_terms(setting)
     times = stage_times(terms, stack_coefficients(calibration, shape.stack, kernels.device.architecture))
-    hidden = calibration.number("pipeline_overlap")
+    times = replace(times, hop=times.hop * (1.0 - calibration.number("pipeline_overlap")))
     static = static_bytes(setting)
     return StageCosts(
-        **{field.name: getattr(replace(times, hop=times.hop * (1.0 - hidden)), field.name)
-           for field in fields(StageTimes)},
+        **{field.name: getattr(times, field.name) for field in fields(StageTimes)},
         static_base=np.full(len(many), calibration.number("context_bytes")),
         static_dense=static[0], static_moe=static[1], static_first=static[2], static_last=static[3],
         kept_dense=kept_bytes(setting, moe=False), kept_moe=kept_bytes(setting, moe=True),

@@ -27,6 +27,8 @@ CAPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.52, 0.45, 0.38, 0.33, 0.28, 0.25, 0.21, 0.18,
 """Largest blocks that the relaxation may choose, as shares of the bound: smaller blocks pack better."""
 MEMORY = (1.0, 0.97, 0.9)
 """Shares of the GPU memory that it may fill: a fuller memory packs worse."""
+EASY = 1500
+"""Size of an exact model that is expected to be proven soon."""
 CLOSE = 2e-5
 """Gap below which a plan is called optimal: the rounding of times in the exact model."""
 
@@ -52,7 +54,7 @@ class Effort:
     gap: float = 1e-3
     rounds: int = 15
     tries: int = 20_000
-    proof: float = 12.0
+    proof: float = 6.0
     repair: float = 0.3
     workers: int = 1
 
@@ -96,12 +98,13 @@ class TableSearch:
                 "allow host memory or a cache, use smaller types, or more ranks",
             )
         self._start()
-        if not self._done():
-            self._local_search(self.effort.tries)
-        if self._small() and self.cost > self.bound * (1.0 + CLOSE) and not self.budget.over:
+        easy = self._size() <= EASY
+        self._local_search(self.effort.tries // 10 if easy else self.effort.tries)
+        if easy:
             self._prove()
-        if not self._done():
-            self._polish()
+        self._polish()
+        if not easy and not self._done() and self._size() <= MOST_VARIABLES:
+            self._prove()
         return self._plan()
 
     @property
@@ -160,11 +163,14 @@ class TableSearch:
                 current = self.best
             self._take(trial)
 
-    def _small(self) -> bool:
-        return self.best is None or weight(self.found, self.options()) <= MOST_VARIABLES
+    def _size(self) -> int:
+        """Return about how many variables the exact model has; none before there is an incumbent."""
+        return weight(self.found, self.options()) if self.best is not None else 0
 
     def _prove(self) -> None:
         """Let CP-SAT decide everything: a proof, or at least a better bound."""
+        if self.cost <= self.bound * (1.0 + CLOSE) or self.budget.over:
+            return
         limit = self.cost if self.best is not None else float(self.found.work.sum())
         kept = self.options() if self.best is not None else list(self.found.of_table)
         if any(len(mine) == 0 for mine in kept):

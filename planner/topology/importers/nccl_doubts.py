@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from planner.topology.importers.pci import bus_id
 from planner.topology.importers.views import HostView, Remark
@@ -29,6 +29,7 @@ def doubts(root: XmlElement, view: HostView) -> Iterator[Remark]:
     yield from _domains(root)
     yield from _bus_ranges(root)
     yield from _odd_addresses(root)
+    yield from _mixed_groups(root)
     if view.arch is not None and (not _WORD.fullmatch(view.arch) or has_long_number(view.arch)):
         yield Remark(0, f"{view.arch[:40]!r} is no architecture")
     links = {(gpu.product, gpu.pcie_generation, gpu.pcie_width) for gpu in view.gpus}
@@ -146,6 +147,21 @@ def _bus_ranges(root: XmlElement) -> Iterator[Remark]:
         last = max(behind, default="")
         if last[:4] == own[:4] and bisect_right(every, last) - bisect_right(every, own[:7]) > len(behind):
             yield Remark(bridge.line, f"functions on buses behind the bridge {own} are not below it")
+
+
+def _mixed_groups(root: XmlElement) -> Iterator[Remark]:
+    """Yield a class whose addresses below one bridge lie between those of another, where domains differ."""
+    places: dict[str, list[tuple[str, int]]] = {}
+    for bridge in root.walk():
+        for child in bridge.all("pci"):
+            if not child.children and child.get("class"):
+                places.setdefault(child.get("class") or "", []).append(
+                    (bus_id(child.get("busid") or "") or "", bridge.line)
+                )
+    for kind, found in places.items():
+        runs = [line for line, _ in groupby(bridge for _, bridge in sorted(found))]
+        if len({address[:4] for address, _ in found}) == len(found) and len(runs) > len(set(runs)):
+            yield Remark(0, f"PCI domains of class {kind[:20]} alternate between bridges")
 
 
 def _buses(top: XmlElement) -> list[str]:

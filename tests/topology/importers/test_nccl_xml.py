@@ -150,3 +150,11 @@ def test_buses_behind_a_bridge_belong_below_it() -> None:
     for buses, expected in ((("23", "41"), False), (("41", "23"), True)):
         view = read_nccl_xml(text.format(*buses), "a.xml")
         assert any(doubt in remark.text for remark in view.remarks) is expected
+
+
+def test_domains_that_alternate_between_bridges_are_remarked() -> None:
+    """Functions with PCI domains of their own come in runs, one below each bridge."""
+    swapped = BARE.replace("0002:", "0009:").replace("0005:", "0002:").replace("0009:", "0005:")
+    doubt = "alternate between bridges"
+    assert not any(doubt in remark.text for remark in read_nccl_xml(BARE, "a.xml").remarks)
+    assert any(doubt in remark.text for remark in read_nccl_xml(swapped, "a.xml").remarks)
