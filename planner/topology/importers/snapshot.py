@@ -227,6 +227,10 @@ class ArchiveTree(Tree):
         whole = len(marks) > 0 and starts[0] == 0 and (ends[:-1] == starts[1:]).all()
         octal = ((digits >= 0) & (digits < 8)).all()
         if whole and octal and ends[-1] + _BLOCK <= len(data) and not data[ends[-1]]:
+            if not np.isin(blocks[marks, 156], np.frombuffer(b"LKxg", np.uint8)).any():
+                names = np.ascontiguousarray(blocks[marks, :100]).view("S100").ravel()
+                used = np.strings.find(names, _UNUSED) <= 0
+                starts, sizes = starts[used], sizes[used]
             return zip(starts.tolist(), sizes.tolist(), strict=True)
         return self._one_by_one()
 
