@@ -117,7 +117,8 @@ class InferenceBatch:
             assert group.parts is not None, "prime() comes first"
             for lockstep in group.lockstep:
                 seen = group.loop.latency(group.parts, tuning, policy, lockstep=lockstep)
-                places = np.ix_([OPTIONS.index((how, lockstep)) for how in group.speculation], group.rows)
+                options = [OPTIONS.index((how, lockstep)) for how in group.speculation]
+                places = np.ix_(np.asarray(options), group.rows)
                 ttft[places], tpot[places] = seen.ttft, seen.tpot
                 rate[places] = seen.output_rate(group.loop.load)
             tried[group.rows] = len(group.lockstep) * len(group.speculation)

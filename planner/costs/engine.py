@@ -349,12 +349,12 @@ class StepModel:
             return np.ones_like(tokens)
         everyone = np.maximum(tokens * degrees.adp, 1e-9)
         chosen = -np.expm1(np.log1p(-experts.top_k / experts.num_experts) * everyone)
-        return np.maximum(experts.num_experts / degrees.ep * chosen, 1e-9)
+        return np.asarray(np.maximum(experts.num_experts / degrees.ep * chosen, 1e-9))
 
     def _moved_per_token(self) -> FloatArray:
         """Return the time of element-wise work of all layers: norms, residual sums, activations."""
         model, degrees = self.model, self.degrees
-        width = model.layers * STREAM_WIDTH * model.hidden
+        width = np.asarray(model.layers * STREAM_WIDTH * model.hidden)
         width = width + model.dense_layers * model.mlp_matrices * model.ffn / degrees.tp
         if model.experts is not None:
             ffn = model.experts.ffn / degrees.moe_tp

@@ -84,7 +84,14 @@ def engine_all_reduce(
     sizes = np.atleast_1d(np.asarray(size, dtype=float))
     sizes, group = np.broadcast_arrays(sizes, group)
     link = surface.rate if rate is None else payload_rate(rate, device, surface.link, calibration)
-    times = surface.seconds("all_reduce", sizes, group, link, reduces=True)[0]
+    return surface_all_reduce(surface, sizes, group, link)
+
+
+def surface_all_reduce(
+    surface: CollectiveSurface, size: FloatArray, group: FloatArray, link: float
+) -> FloatArray:
+    """Return the times of all-reduces on links of ``link`` bytes/s, s; 0 for a single GPU."""
+    times = surface.seconds("all_reduce", size, group, link, reduces=True)[0]
     return np.asarray(np.where(group > 1.0, times, 0.0))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from planner.costs.coefficients import Calibration
-from planner.costs.domains import attachment
+from planner.costs.domains import attachment, payload_rate
 from planner.costs.engine import AllReduce, FloatArray, engine_number
-from planner.costs.engine_collectives import engine_all_reduce
+from planner.costs.engine_collectives import engine_surface, surface_all_reduce
 from planner.costs.kept import kept
 from planner.topology import Device
 
@@ -27,12 +27,14 @@ def usual_links(device: Device, engine: str, calibration: Calibration) -> AllRed
     rate = engine_number(calibration, "network_rate", device.name)
     latency = engine_number(calibration, "network_step", device.name)
 
+    if calibration.engines:
+        surface = engine_surface(device, calibration, engine)
+        link = payload_rate(joined.rate, device, surface.link, calibration)
+
     def seconds(size: FloatArray, group: FloatArray) -> FloatArray:
         near = np.minimum(group, domain)
         if calibration.engines:
-            inside = engine_all_reduce(
-                size, np.minimum(near, MEASURED), device, calibration, engine=engine, rate=joined.rate
-            )
+            inside = surface_all_reduce(surface, size, np.minimum(near, MEASURED), link)
         else:
             start = engine_number(calibration, "message_start", device.name)
             inside = np.where(near > 1, start + 2.0 * (near - 1.0) / near * size / joined.rate, 0.0)

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from planner.costs import kernel_models as models
 from planner.costs.coefficients import Calibration, KernelFit, best_matmul, device_rates
+from planner.costs.kept import kept
 from planner.costs.kernel_fits import Donor, blended, donors
 from planner.costs.kernel_models import Chip
-from planner.costs.kept import kept
 from planner.topology import Device
 
 FloatArray = NDArray[np.float64]
@@ -112,8 +112,8 @@ class Kernels:
         standing = self._standing("gemm" if kind == "grouped" else kind, dtype, element)
         outer = np.broadcast(*shape).shape
         table = np.empty((len(shape), *outer))
-        for row, one in zip(table, shape, strict=True):
-            row[...] = one
+        for place, one in enumerate(shape):
+            table[place] = one
         flat = table.reshape(len(shape), -1)
         found = np.empty(flat.shape[1])
         for start in range(0, found.size, BLOCK):

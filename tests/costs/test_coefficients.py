@@ -53,3 +53,12 @@ def test_a_missing_data_type_falls_back_to_a_wider_one() -> None:
     a100 = catalogue()["a100-sxm-80"]
     assert device_rates(a100, "fp8", calibration) == device_rates(a100, "bf16", calibration)
     assert device_rates(catalogue()["v100-sxm2-32"], "bf16", calibration).provenance == "assumed"
+
+
+def test_a_changed_copy_has_a_digest_of_its_own() -> None:
+    """What was derived from the old numbers does not travel with the copy."""
+    base = load_calibration()
+    before = base.content_digest
+    changed = base.model_copy(update={"description": "changed"})
+    assert changed.content_digest != before
+    assert base.content_digest == before

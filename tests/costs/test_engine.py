@@ -11,6 +11,7 @@ from planner.costs import load_calibration
 from planner.costs.closed_loop import ClosedLoop, Load, Policy, capacity
 from planner.costs.engine import EngineDegrees, Precisions, StepModel, Tuning
 from planner.costs.engine_links import usual_links
+from planner.costs.engine_products import products_of_token
 from planner.costs.kernels import kernels
 from planner.costs.pools import Pools
 from planner.topology import find_device
@@ -121,3 +122,48 @@ def test_a_second_prefill_worker_shortens_the_queue() -> None:
         for count in (1.0, 2.0)
     ]
     assert pools[1].ttft[0] < pools[0].ttft[0]
+
+
+@given(
+    st.sampled_from(["llama3-8b", "minimax-m2.5", "deepseek-v3"]),
+    st.sampled_from([Precisions(), Precisions("fp8", "fp8"), Precisions("fp8", "fp4"), Precisions("int4")]),
+    st.integers(1, 3000),
+    st.integers(1, 300),
+)
+def test_products_at_once_cost_what_they_cost_one_by_one(
+    name: str, precisions: Precisions, chunk: int, batch: int
+) -> None:
+    """Grouping the products of a step by data type changes no time."""
+    split = degrees(1, 8, 1, 8) if name == "deepseek-v3" else degrees(2, 1, 2, 1)
+    model = steps(name, split, precisions)
+    tokens, heads = np.asarray([float(chunk + batch)]), np.asarray([1.0 + batch])
+    together = model.parts(1, chunk, 0, batch, 1000)
+    touched = model._touched(tokens)
+    dense = routed = 0.0
+    for group in products_of_token(model.model, split, precisions):
+        for place in range(len(group.rows)):
+            rows = heads if group.head and place == 0 else group.rows[place] * tokens
+            count = touched if place >= group.routed else np.ones(1)
+            one = model._product(group.dtype, rows, count, group.n[place], group.k[place])
+            seconds = float((group.count[place] * one)[0])
+            dense, routed = (dense, routed + seconds) if place >= group.routed else (dense + seconds, routed)
+    attention = model.model.layers * model.prompt_attention(
+        np.ones(1), np.asarray([float(chunk)]), np.zeros(1)
+    )
+    assert together.large[0] + together.small[0] - attention[0] == pytest.approx(dense, rel=1e-10)
+    assert together.expert_large[0] + together.expert_small[0] == pytest.approx(routed, rel=1e-12)
+
+
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_widths_together_are_widths_apart(few: int, many: int) -> None:
+    """Plain and speculative steps solved together end at the same figures as each alone."""
+    load = Load(*(np.asarray([float(a), float(b)]) for a, b in ((900, 1500), (200, 300), (few, many))))
+    split = EngineDegrees(*(np.asarray([float(one)] * 2) for one in (1, 1, 8, 1, 8)))
+    model, held = steps("deepseek-v3", split), np.full(2, 1e9)
+    whole = ClosedLoop(model, load, held, chunk=8192.0, width=np.asarray([[1.0], [4.0]])).solve(
+        TUNING, POLICY
+    )
+    for place, width in enumerate((1.0, 4.0)):
+        alone = ClosedLoop(model, load, held, chunk=8192.0, width=width).solve(TUNING, POLICY)
+        assert whole.ttft[place] == pytest.approx(alone.ttft, rel=1e-12)
+        assert whole.tpot[place] == pytest.approx(alone.tpot, rel=1e-12)
