@@ -7,7 +7,9 @@ so that a switch named ``no`` or a node named ``0012`` keeps its name; only an e
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,6 +17,8 @@ import yaml
 from planner.errors import DocumentError, Problem
 from planner.schema.tree import DEEPEST, Spot, Step
 
+LARGEST_TEXT = 64 * 1024 * 1024
+"""Bytes of the largest file of another program that is read as text."""
 MOST_VALUES = 2_000_000
 """Values in one document, those shared by aliases counted wherever they are used."""
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
@@ -42,6 +46,26 @@ class Foreign:
                 break
             spot = inside
         return spot.line
+
+
+def read_foreign_text(path: Path, refuse: Callable[[str], Exception]) -> str:
+    """Return the text of a file that another program wrote: UTF-8, or UTF-16 with its mark.
+
+    Raises
+    ------
+    Exception
+        What ``refuse`` makes of the reason: there is no such file, it is too large, or it is no text.
+    """
+    if not path.is_file():
+        raise refuse("no such file")
+    if path.stat().st_size > LARGEST_TEXT:
+        raise refuse(f"larger than {LARGEST_TEXT} bytes, as no such file is")
+    data = path.read_bytes()
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise refuse(f"no text: {error.reason} at byte {error.start}") from None
 
 
 def read_foreign_yaml(text: str, name: str) -> Foreign:

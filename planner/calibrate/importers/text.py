@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.calibrate.importers.blocks import OutputRefusedError
+from planner.schema.foreign import read_foreign_text
 
-LARGEST_FILE = 64 * 1024 * 1024
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _TASK = re.compile(r"\s*[0-9]+:(?: |$)")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
@@ -43,23 +43,14 @@ def number(word: str) -> float | None:
 
 
 def decoded(path: Path) -> str:
-    """Return the text of a file, UTF-8 or UTF-16 with its mark.
+    """Return the text of a file.
 
     Raises
     ------
     OutputRefusedError
         If there is no such file, it is too large, or it is no text.
     """
-    if not path.is_file():
-        raise OutputRefusedError(str(path), 0, "no such file")
-    if path.stat().st_size > LARGEST_FILE:
-        raise OutputRefusedError(str(path), 0, f"larger than {LARGEST_FILE} bytes, as no such output is")
-    data = path.read_bytes()
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise OutputRefusedError(str(path), 0, f"no text: {error.reason} at byte {error.start}") from None
+    return read_foreign_text(path, lambda text: OutputRefusedError(str(path), 0, text))
 
 
 def differs(printed: float, computed: float, decimals: float) -> bool:

@@ -8,13 +8,13 @@ from importlib import import_module
 from pathlib import Path
 
 from planner.errors import nearest
+from planner.schema.foreign import read_foreign_text
 from planner.topology.importers.nccl_export import from_nccl_xml
 from planner.topology.importers.nvidia_matrix import header_names, lines_of
 from planner.topology.importers.refusal import ImportRefusedError
 from planner.topology.importers.views import FabricView, HostView
 from planner.topology.models import TopologyDocument
 
-LARGEST_FILE = 64 * 1024 * 1024
 _READERS: Mapping[str, tuple[str, str]] = {
     "nvidia-smi-topo": ("nvidia_topo", "read_nvidia_topo"),
     "nvidia-smi-nvlink": ("nvidia_nvlink", "read_nvidia_nvlink"),
@@ -150,14 +150,4 @@ def _is_archive(place: Path) -> bool:
 
 
 def _decoded(place: Path) -> str:
-    """Return the text of a file, UTF-8 or UTF-16 with its mark."""
-    if not place.is_file():
-        raise ImportRefusedError(str(place), 0, "no such file")
-    if place.stat().st_size > LARGEST_FILE:
-        raise ImportRefusedError(str(place), 0, f"larger than {LARGEST_FILE} bytes, as no dump is")
-    data = place.read_bytes()
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ImportRefusedError(str(place), 0, f"no text: {error.reason} at byte {error.start}") from None
+    return read_foreign_text(place, lambda text: ImportRefusedError(str(place), 0, text))
