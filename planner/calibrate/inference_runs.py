@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from planner.calibrate.training_models import architectures
-from planner.costs.engine import ENGINES, Precisions
+from planner.costs.coefficients import load_calibration
+from planner.costs.engine import ENGINES, Precisions, engine_number
 from planner.errors import PlannerError
 from planner.topology import Device, find_device
 from planner.workload import Transformer
@@ -185,7 +186,7 @@ def read_silicon(rows: Sequence[Row], folder: Path | None) -> list[ServedRun | N
 
     ``None`` for a row whose model or device is unknown.
     """
-    known = known_models(folder)
+    known, calibration = known_models(folder), load_calibration()  # a usual domain is no fitted number
     found: list[ServedRun | None] = []
     for row in rows:
         model, device = find_model(row.get("model_path", ""), known), read_device(row.get("system", ""))
@@ -193,7 +194,7 @@ def read_silicon(rows: Sequence[Row], folder: Path | None) -> list[ServedRun | N
             found.append(None)
             continue
         engine = engine_of(row.get("backend", ""))
-        domain = 72.0 if device.name in ("gb200", "gb300") else 8.0
+        domain = engine_number(calibration, "domain", device.name)
         tp, pp, adp, moe_tp, ep = stated_degrees(row, model, domain)
         clients = number(row, "concurrency", number(row, "batch_size") * adp)
         if not np.isfinite(clients):
