@@ -25,7 +25,7 @@ BATCHES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.
            512.0, 768.0, 1024.0, 2048.0)  # fmt: skip
 """Sequences at which decode steps are priced; a line goes through the times between."""
 CONTEXTS = (0.0, 512.0, 2048.0, 8192.0, 32_768.0, 131_072.0, 1_048_576.0)
-"""Cached tokens at which decode steps are priced, as in the simulator."""
+"""Cached tokens at which decode steps are priced, here and in the simulator; lines go between."""
 ITERATIONS = 80
 PRECISION = 1e-10
 """Relative distance from the fixed point at which the search for the batch ends."""

@@ -10,13 +10,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from planner.costs import ServingModel, ServingSpans
+from planner.costs.serving import CONTEXTS
 from planner.placement import ServingProblem
 from planner.simulate.fluid import FloatArray
 
 LARGEST_TABLE = 16_384
 """Most prompt lengths that are tabulated one by one; longer tables have steps."""
-CONTEXTS = (0.0, 512.0, 2048.0, 8192.0, 32_768.0, 131_072.0, 1_048_576.0)
-"""Cached tokens per sequence between which decode times are taken as straight lines."""
 LONG = 65_536.0
 """A prompt so long that attention and matrix multiplications are limited by arithmetic, tokens."""
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.topology_damage import double_line, drop_line
 from planner.errors import PlannerError
 from planner.topology.importers.detect import read_text
 from planner.topology.importers.views import FabricView, HostView
@@ -45,20 +46,6 @@ def swap_cells(text: str, rng: random.Random) -> str:
     words[left], words[right] = words[right], words[left]
     lines[number] = "".join(words)
     return "\n".join(lines)
-
-
-def drop_line(text: str, rng: random.Random) -> str:
-    """Drop one line."""
-    lines = text.split("\n")
-    del lines[rng.randrange(len(lines))]
-    return "\n".join(lines)
-
-
-def double_line(text: str, rng: random.Random) -> str:
-    """Repeat one line: doubled identities."""
-    lines = text.split("\n")
-    number = rng.randrange(len(lines))
-    return "\n".join([*lines[: number + 1], *lines[number:]])
 
 
 def cut(text: str, rng: random.Random) -> str:
