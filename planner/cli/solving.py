@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,12 +11,13 @@ from planner.cli.group import common_options, examples, verbosity, wants_json
 from planner.cli.interrupts import Interrupts, interrupts
 from planner.cli.output import print_json, print_summary, progress
 from planner.cli.places import check_folder
+from planner.cli.searching import Search, search_options
 from planner.report import bundle_files, plan_summary, summary_json, write_folder
 from planner.report.bundle import PLAN
 from planner.schema import presets
 from planner.simulate.result import SimulationResult
 from planner.solve import Budget
-from planner.study import Sources, Study, load_documents, solve
+from planner.study import Sources, Study, load_documents
 
 QUICK_REQUESTS = 2000
 
@@ -61,6 +63,7 @@ class SolveCommand(click.Command):
 )
 @click.option("--calibration", default="default", show_default=True, help="Coefficients: a file or a preset.")
 @click.option("--simulate/--no-simulate", default=True, show_default=True, help="Simulate the plan briefly.")
+@search_options
 @common_options
 @click.pass_context
 def solve_command(
@@ -73,6 +76,7 @@ def solve_command(
     seed: int,
     calibration: str,
     simulate: bool,
+    **chosen: Any,
 ) -> None:
     """Place WORKLOAD on TOPOLOGY: each is a file or the name of a preset.
 
@@ -84,12 +88,15 @@ def solve_command(
         folder = output or Path("out") / documents.plan_name
         check_folder(folder, force=force)
         with progress("solving", verbosity(ctx)) as shown:
-            budget = Budget(seconds=time_limit, seed=seed, stopped=signals.stopped, progress=shown)
-            study = solve(documents, budget, Sources(topology, workload, calibration, folder))
+            asked = Search(**chosen)
+            budget = asked.budget(Budget(time_limit, seed, signals.stopped, shown))
+            sources = Sources(topology, workload, calibration, folder)
+            study = asked.solve(documents, budget, sources)
             cut = signals.asked
             result = _simulated(study, seed, signals) if simulate and not cut else None
         files = bundle_files(study, result, folder / PLAN)
         write_folder(folder, files, force=force)
+        asked.export(budget)
     if cut:
         click.echo(f"planner: interrupted; {folder / PLAN} is the best plan found so far", err=True)
     if wants_json(ctx):

@@ -134,16 +134,24 @@ def _copied(
 ) -> ModeTime:
     """Return the time of copies of the whole buffer, the first pass behind them chunk by chunk if pinned."""
     start = calibration.number("host_latency")
-    wire = access.size / (path.inwards.rate * ratio)
+    into = _reached(path.inwards, "in", access.size, calibration)
+    out = _reached(path.outwards, "out", access.size, calibration)
+    wire = access.size / (into * ratio)
     moving = start + path.inwards.latency + wire
     first = _use(access, 1.0)
     if mode == "pinned-copy":  # the first pass follows the copy chunk by chunk
         lead = min(1.0, calibration.number("copy_chunk") / access.size) if access.size else 1.0
         first = max(first - wire, lead * min(first, wire))
     if access.back:
-        moving += start + path.outwards.latency + access.size / (path.outwards.rate * ratio)
+        moving += start + path.outwards.latency + access.size / (out * ratio)
     using = first + _use(access, access.passes - 1.0)
     return ModeTime(mode, access.turns * moving, access.turns * max(using, 0.0))
+
+
+def _reached(way: Route, direction: Literal["in", "out"], size: float, calibration: Calibration) -> float:
+    """Return the rate of copies on a route, bytes/s: never above what was measured on the device itself."""
+    measured = calibration.coefficients.get(f"pinned_copy_{direction}")
+    return way.rate if measured is None else min(way.rate, measured.at(size))
 
 
 def pinned_copy(access: Access, path: HostPath, calibration: Calibration) -> ModeTime:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,9 @@ from planner.errors import CalibrationError, nearest
 from planner.schema import Document, Name, Record, digest, load, presets
 from planner.topology import Device
 from planner.topology.models import DType
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 DEFAULT_CALIBRATION = "default"
 
@@ -30,6 +33,10 @@ class Coefficient(Record):
         Mean relative error of the fit, 0 to 1, where there is one.
     samples
         Number of measurements behind it.
+    spread
+        Median absolute deviation of the repeated measurements over their median.
+    curve
+        Of a rate: which share of it transfers of so many bytes reach, as pairs in ascending order of size.
     """
 
     value: float
@@ -37,6 +44,20 @@ class Coefficient(Record):
     source: str
     residual: float | None = Field(default=None, ge=0)
     samples: int | None = Field(default=None, ge=0)
+    spread: float | None = Field(default=None, ge=0)
+    curve: list[tuple[float, float]] = Field(default_factory=list)
+
+    def share(self, size: ArrayLike) -> NDArray[np.float64]:
+        """Return which share of the value holds at sizes, constant beyond the ends of the curve."""
+        asked = np.asarray(size, dtype=float)
+        if not self.curve:
+            return np.ones_like(asked)
+        sizes, shares = zip(*self.curve, strict=True)
+        return np.asarray(np.exp(np.interp(np.log(np.maximum(asked, 1.0)), np.log(sizes), np.log(shares))))
+
+    def at(self, size: float) -> float:
+        """Return the value at a size."""
+        return self.value * float(self.share(size))
 
 
 class KernelFit(Record):
@@ -54,6 +75,10 @@ class KernelFit(Record):
         Mean relative error on the measured rows, 0 to 1.
     samples
         Number of measured rows.
+    spread
+        Median absolute deviation of repeated measurements over their median, where it is known.
+    ranges
+        Smallest and largest measured size by name (``m``, ``keys``, ...); what lies outside is extrapolated.
     """
 
     device: str
@@ -65,6 +90,8 @@ class KernelFit(Record):
     source: str
     residual: float = Field(ge=0)
     samples: int = Field(ge=0)
+    spread: float | None = Field(default=None, ge=0)
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
 
 class Calibration(Document):
@@ -82,6 +109,8 @@ class Calibration(Document):
         Measured all-reduces of serving engines, by ``device/engine/mode``.
     kernels
         Fits of kernels by a name such as ``h100-sxm-80.gemm.bf16``.
+    warnings
+        What the measurements do not support, one sentence each.
     """
 
     kind: ClassVar[str] = "calibration"
@@ -99,6 +128,7 @@ class Calibration(Document):
     collectives: dict[str, CollectiveSurface] = Field(default_factory=dict)
     engines: dict[str, CollectiveSurface] = Field(default_factory=dict)
     kernels: dict[str, KernelFit] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
 
     def number(self, name: str) -> float:
         """Return a coefficient.
@@ -210,8 +240,8 @@ _WIDER: Mapping[str, tuple[DType, ...]] = {
     "fp4": ("fp4", "fp8", "bf16", "fp16"),
     "fp8": ("fp8", "bf16", "fp16"),
     "int8": ("int8", "fp8", "bf16", "fp16"),
-    "bf16": ("bf16", "fp16"),
-    "fp16": ("fp16", "bf16"),
+    "bf16": ("bf16", "fp16", "fp32"),
+    "fp16": ("fp16", "bf16", "fp32"),
     "fp32": ("tf32", "fp32"),
     "tf32": ("tf32", "fp32"),
 }

@@ -138,6 +138,11 @@ def attachment(device: Device, calibration: Calibration) -> Attachment:
     return Attachment("pcie", rate, False)
 
 
+def shipped_attachment(device: Device) -> Attachment | None:
+    """Return how GPUs of a model are joined in the shipped machine that has it, if there is one."""
+    return _shipped_attachments().get(device.name)
+
+
 @cache
 def _shipped_attachments() -> dict[str, Attachment]:
     found: dict[str, Attachment] = {}

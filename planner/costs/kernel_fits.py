@@ -54,6 +54,9 @@ def donors(device: Device, kind: str, dtype: str, calibration: Calibration) -> l
     product rate, its share of the peak scales the lender's efficiency.
     """
     own = available_dtype(device, dtype)
+    for fit in calibration.kernels.values():  # measured at this very data type
+        if (fit.kind, fit.dtype, fit.device) == (kind, own, device.name):
+            return [Donor(fit, chip_of(device, own), 1.0)]
     for fitted in FITS_FOR.get(own, ("bf16",)):
         fits = [fit for fit in calibration.kernels.values() if fit.kind == kind and fit.dtype == fitted]
         exact = [fit for fit in fits if fit.device == device.name]

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from planner.costs import kernel_models as models
 from planner.costs.coefficients import Calibration, KernelFit, best_matmul, device_rates
+from planner.costs.core_models import core_seconds, is_core
 from planner.costs.kept import kept
 from planner.costs.kernel_fits import Donor, blended, donors
 from planner.costs.kernel_models import Chip
@@ -105,8 +106,10 @@ class Kernels:
 
     def streaming(self, nbytes: ArrayLike) -> FloatArray:
         """Return the time of an element-wise kernel that moves ``nbytes`` in all, launch included."""
-        rates = device_rates(self.device, "bf16", self.calibration)
-        return np.asarray(self.graph_launch + np.asarray(nbytes, dtype=float) / rates.memory)
+        rate = device_rates(self.device, "bf16", self.calibration).memory
+        moved = np.asarray(nbytes, dtype=float)
+        known = self.calibration.coefficients["memory_efficiency"]
+        return np.asarray(self.graph_launch + moved / (rate * known.share(moved) if known.curve else rate))
 
     def _time(self, kind: str, dtype: str, shape: Shape, element: float | None = None) -> FloatArray:
         standing = self._standing("gemm" if kind == "grouped" else kind, dtype, element)
@@ -158,6 +161,8 @@ def base_seconds(kind: str, parameters: Mapping[str, float], chip: Chip, shape: 
         gemm (m, n, k), grouped (m, n, k, groups), prefill (batch, queries, past, heads, kv_heads, head_dim)
         or decode (batch, keys, heads, kv_heads, head_dim).
     """
+    if is_core(parameters):
+        return core_seconds(kind, parameters, chip, shape)
     if kind in ("gemm", "grouped"):
         return models.gemm_seconds(parameters, chip, *shape)
     if kind == "prefill":

@@ -42,9 +42,18 @@ def in_flight(stages: int, virtual: int, num_micro_batches: int) -> FloatArray:
     return np.asarray(np.minimum(chunks, num_micro_batches * virtual) / virtual)
 
 
+def repeated(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the dense and expert layers of every stage that block recompute repeats: the first ones."""
+    count = np.minimum(costs.again_layers[row], dense + moe)
+    leading = np.minimum(count, dense)
+    return leading, count - leading
+
+
 def stage_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) -> FloatArray:
     """Return the time of every stage for one micro-batch, s, shape (stages,)."""
     times = costs.dense[row] * dense + costs.moe[row] * moe + costs.hop[row]
+    twice = repeated(costs, row, dense, moe)
+    times = times + costs.again_dense[row] * twice[0] + costs.again_moe[row] * twice[1]
     times[0] += costs.first[row]
     times[-1] += costs.last[row]
     return np.asarray(times)
@@ -69,11 +78,11 @@ def update_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) ->
 def tail_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) -> FloatArray:
     """Return what follows the last micro-batch on every stage, s: exposed synchronisation and update.
 
-    A share ``overlap`` of the synchronisation hides behind the backward pass of one micro-batch.
+    A share ``overlap * hideable`` of the synchronisation hides behind the backward pass of one micro-batch.
     """
     window = costs.backward_share[row] * stage_times(costs, row, dense, moe)
     sync = sync_times(costs, row, dense, moe)
-    exposed = np.maximum((1.0 - costs.overlap) * sync, sync - window)
+    exposed = np.maximum((1.0 - costs.overlap * costs.hideable[row]) * sync, sync - window)
     return np.asarray(exposed + update_times(costs, row, dense, moe))
 
 
@@ -98,12 +107,27 @@ def stage_memory(
     static = costs.static_dense[row] * dense + costs.static_moe[row] * moe
     static[0] += costs.static_first[row]
     static[-1] += costs.static_last[row]
+    twice = repeated(costs, row, dense, moe)
+    saved = costs.saved_dense[row] * twice[0] + costs.saved_moe[row] * twice[1]
     return {
         "parameters and optimizer": np.asarray(static, dtype=float),
-        "activations": np.asarray((costs.kept_dense[row] * dense + costs.kept_moe[row] * moe) * flight),
+        "activations": np.asarray(
+            (costs.kept_dense[row] * dense + costs.kept_moe[row] * moe - saved) * flight
+        ),
         "working": np.full(count, float(costs.peak_working[row])),
         "context and buffers": np.full(count, float(costs.static_base[row])),
     }
+
+
+def host_memory(
+    costs: StageCosts, row: int, dense: IntArray, moe: IntArray, flight: FloatArray
+) -> FloatArray:
+    """Return the bytes in host memory of a rank of every stage, shape (stages,)."""
+    kept = costs.host_kept_dense[row] * dense + costs.host_kept_moe[row] * moe
+    static = costs.host_dense[row] * dense + costs.host_moe[row] * moe
+    static[0] += costs.host_first[row]
+    static[-1] += costs.host_last[row]
+    return np.asarray(static + kept * flight, dtype=float)
 
 
 def even_step_times(
@@ -112,7 +136,8 @@ def even_step_times(
     """Return the step time of many strategies with layers split evenly, s, shape (n,).
 
     As :func:`step_time` where every stage has as many layers; where they do not divide, the ends of the
-    pipeline, which have the embedding and the head besides, have fewer. Leading dense layers count as spread.
+    pipeline, which have the embedding and the head besides, have fewer. Leading dense layers count as spread, and block recompute
+    is left aside.
     """
     layers = (dense_layers + moe_layers).astype(float)
     most = np.ceil(layers / stages)
@@ -137,7 +162,9 @@ def even_step_times(
     for place, count in enumerate(counts):
         stage = count * layer + ends("", place) + times.hop
         reduced = times.sync_alpha + count * sync + ends("sync_", place)
-        exposed = np.maximum((1.0 - times.overlap) * reduced, reduced - times.backward_share * stage)
+        exposed = np.maximum(
+            (1.0 - times.overlap * times.hideable) * reduced, reduced - times.backward_share * stage
+        )
         slowest = np.maximum(slowest, stage)
         tail = np.maximum(tail, exposed + count * step + ends("update_", place))
     total = layers * layer + times.first + times.last + stages * times.hop

@@ -11,7 +11,7 @@ from planner.costs import collectives
 from planner.costs.coefficients import Calibration, DeviceRates, device_rates
 from planner.costs.collectives import Fabric
 from planner.costs.engine import EngineDegrees, Precisions, StepModel, Tuning, engine_number
-from planner.costs.engine_collectives import engine_all_reduce
+from planner.costs.engine_collectives import engine_all_reduce, engine_surface
 from planner.costs.kernels import Kernels, kernels
 from planner.topology import Device
 from planner.workload import BYTES_PER_ELEMENT, ServingJob, Transformer
@@ -201,12 +201,13 @@ class ServingModel:
     def decode_time(self, batch: FloatArray | float, context: float) -> FloatArray:
         """Return the time between two tokens of ``batch`` sequences with ``context`` cached tokens each, s.
 
+        One batch for all strategies, one for each of them, or many for a single strategy.
         With ``pp`` stages the batch is split in as many parts that follow one another, so that a token
         passes all stages while the other parts occupy them. Times are those of :data:`BATCHES` and
         :data:`CONTEXTS` and lie on lines between; none is below that of a smaller batch: an engine can pad,
         and measured kernels have seams.
         """
-        size = np.maximum(np.broadcast_to(np.asarray(batch, dtype=float), self.tp.shape) / self.pp, 1.0)
+        size = np.maximum(np.asarray(batch, dtype=float) / self.pp, 1.0)
         last = int(np.clip(np.searchsorted(CONTEXTS, context, side="right"), 1, len(CONTEXTS) - 1))
         first, second = CONTEXTS[last - 1], CONTEXTS[last]
         share = (context - first) / (second - first)
@@ -219,7 +220,7 @@ class ServingModel:
             self._decode[context] = np.maximum.accumulate(steps, axis=0)
         table, grid = self._decode[context], np.asarray(BATCHES)
         left = np.clip(np.searchsorted(grid, size, side="right") - 1, 0, len(grid) - 2)
-        row = np.arange(len(size))
+        row = np.arange(table.shape[1])
         share = (size - grid[left]) / (grid[left + 1] - grid[left])
         return np.asarray(table[left, row] + share * (table[left + 1, row] - table[left, row]))
 
@@ -244,10 +245,13 @@ class ServingModel:
     def _all_reduce(self, sizes: FloatArray, group: FloatArray, spans: FloatArray) -> FloatArray:
         """Return the time of an all-reduce: the engine's own kernels where faster and all is near."""
         across = collectives.all_reduce(sizes, group, spans, self.fabric).time(sizes)
-        if not self._calibration.engines:
+        domain = self.fabric.inside
+        if not self._calibration.engines or domain is None:
             return across
-        near = np.minimum(group, self.number("engine_domain"))
-        own = engine_all_reduce(sizes, near, self.rates.kernels.device, self._calibration, engine=ENGINE)
+        near, device = np.minimum(group, self.number("engine_domain")), self.rates.kernels.device
+        if engine_surface(device, self._calibration, ENGINE).link != domain.surface.link:
+            return across
+        own = engine_all_reduce(sizes, near, device, self._calibration, engine=ENGINE, rate=domain.rate)
         inside = (spans[:, 0] >= group) & (near >= group)
         return np.where(inside, np.minimum(own, across), across)
 

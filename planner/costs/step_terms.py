@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs import blocks, collectives
+from planner.costs.footprint import kept_bytes
 from planner.costs.kernels import Kernels
+from planner.costs.offload import fetches
 from planner.costs.products import Product, attention_products, expert_products, head_product, mlp_products
 from planner.costs.stacks import by_operation
-from planner.costs.strategy import ACTIVATION_BYTES, Setting
-from planner.costs.synchronise import OncePerStep, synchronisation, update
+from planner.costs.strategy import ACTIVATION_BYTES, Setting, distinct
+from planner.costs.synchronise import OncePerStep, hideable, host_update, synchronisation, update
 from planner.workload import Transformer
 
 FloatArray = NDArray[np.float64]
@@ -43,6 +45,8 @@ class LayerTerms:
         Adding the weight gradients to those of earlier micro-batches.
     gather, scatter
         Gathering the sharded parameters once; scattering sharded gradients once.
+    fetch_forward, fetch_backward
+        Copies between device and host during each pass, see :mod:`planner.costs.offload`.
     """
 
     gemm: FloatArray
@@ -57,6 +61,8 @@ class LayerTerms:
     accumulate: FloatArray
     gather: FloatArray
     scatter: FloatArray
+    fetch_forward: FloatArray
+    fetch_backward: FloatArray
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,15 @@ class StepTerms:
         Halvings that make a tensor group of its size out of one of 8 ranks, none for larger ones.
     crosses
         Whether a tensor group leaves the innermost domain.
+    block
+        Whether block recompute repeats some layers; ``recompute`` is that of the others.
     by_operation
         Whether selective recomputation repeats every second product.
+    overlap
+        What may hide, an index into :data:`planner.costs.strategy.OVERLAP`; ``hideable`` is the share of the
+        synchronisation that may.
+    host_update
+        The optimizer on the host, copies included.
     trained
         1 where weights have gradients, 0 where they are frozen.
     """
@@ -89,12 +102,16 @@ class StepTerms:
     hop: FloatArray
     sync: OncePerStep
     update: OncePerStep
+    host_update: OncePerStep
     num_micro_batches: FloatArray
     recompute: IntArray
+    block: NDArray[np.bool_]
     flash: NDArray[np.bool_]
     halvings: FloatArray
     crosses: NDArray[np.bool_]
     by_operation: NDArray[np.bool_]
+    overlap: IntArray
+    hideable: FloatArray
     trained: FloatArray
     has_experts: NDArray[np.bool_]
 
@@ -111,12 +128,13 @@ def step_terms(setting: Setting) -> StepTerms:
         dense=layer_terms(setting, message, around, moe=False),
         moe=layer_terms(setting, message, around, moe=True),
         head=head, logits=logits, embedding=embedding, hop=_hop(setting),
-        sync=synchronisation(setting), update=update(setting),
+        sync=synchronisation(setting), update=update(setting), host_update=host_update(setting),
         num_micro_batches=shape.global_batch / (many.dp * many.micro_batch).astype(float),
-        recompute=many.recompute, flash=np.full(count, shape.flash),
+        recompute=many.usual_recompute, block=many.recompute_layers > 0, flash=np.full(count, shape.flash),
         halvings=np.log2(8.0 / np.minimum(setting.tp, 8.0)),
         crosses=setting.spans.tp[:, 0] < setting.tp,
         by_operation=np.full(count, by_operation(shape.stack)),
+        overlap=many.overlap, hideable=hideable(setting),
         trained=np.full(count, 0.0 if shape.frozen else 1.0),
         has_experts=np.full(count, shape.model.experts is not None),
     )  # fmt: skip
@@ -164,7 +182,7 @@ def layer_terms(setting: Setting, message: FloatArray, around: FloatArray, *, mo
         gemm, casts, attention, scores, elementwise,
         _messages(setting, moe=moe) * message, around, _expert_comm(setting, moe=moe),
         np.where(setting.tp > 1, _messages(setting, moe=moe), 0.0), _accumulate(setting, moe=moe),
-        gather, scatter,
+        gather, scatter, *_fetches(setting, moe=moe),
     )  # fmt: skip
 
 
@@ -174,10 +192,7 @@ def _per_shape(
     """Return what ``evaluate(rows)`` gives for every row, asked once per distinct shape of kernels."""
     many = setting.many
     columns = (many.tp, many.cp, many.ep, many.micro_batch, many.sequence_parallel)
-    key = np.zeros(len(many), dtype=np.int64)
-    for column in columns:
-        key = key * (int(column.max(initial=0)) + 1) + column
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    first, inverse = distinct(*columns)
     memo = setting.shape.memo
     known = (name, id(setting.kernels), *(column[first].tobytes() for column in columns))
     if known not in memo:
@@ -271,10 +286,16 @@ def _tensor_message(setting: Setting) -> FloatArray:
     """Time an all-reduce, or a reduce-scatter with an all-gather under sequence parallelism."""
     if (setting.tp <= 1).all():
         return setting.nothing
-    size = setting.tokens * setting.model.hidden * ACTIVATION_BYTES
-    cost = collectives.all_reduce(size, setting.tp, setting.spans.tp, setting.fabric)
-    halves = collectives.reduce_scatter(size, setting.tp, setting.spans.tp, setting.fabric)
-    return np.where(setting.many.sequence_parallel == 1, 2 * halves.time(size), cost.time(size))
+    tp, members, fabric = setting.tp, setting.spans.tp, setting.fabric
+
+    def evaluate(rows: IntArray) -> tuple[FloatArray, ...]:
+        size = setting.tokens[rows] * setting.model.hidden * ACTIVATION_BYTES
+        cost = collectives.all_reduce(size, tp[rows], members[rows], fabric)
+        halves = collectives.reduce_scatter(size, tp[rows], members[rows], fabric)
+        return cost.time(size), 2 * halves.time(size)
+
+    whole, halves = setting.per_group(tp, members, (setting.tokens,), evaluate)
+    return np.where(setting.many.sequence_parallel == 1, halves, whole)
 
 
 def _messages(setting: Setting, *, moe: bool) -> float:
@@ -296,9 +317,15 @@ def _context_comm(setting: Setting) -> FloatArray:
     """Ring attention: keys and values go round once."""
     if (setting.cp <= 1).all():
         return setting.nothing
-    kv = setting.tokens * setting.model.kv_width * ACTIVATION_BYTES / setting.tp
-    cost = collectives.reduce_scatter(kv * setting.cp, setting.cp, setting.spans.cp, setting.fabric)
-    return np.where(setting.cp > 1, cost.time(kv * setting.cp), 0.0)
+    cp, members = setting.cp, setting.spans.cp
+
+    def evaluate(rows: IntArray) -> tuple[FloatArray, ...]:
+        kv = setting.tokens[rows] * setting.model.kv_width * ACTIVATION_BYTES / setting.tp[rows]
+        size = kv * cp[rows]
+        return (collectives.reduce_scatter(size, cp[rows], members[rows], setting.fabric).time(size),)
+
+    (around,) = setting.per_group(cp, members, (setting.tokens, setting.tp), evaluate)
+    return np.where(cp > 1, around, 0.0)
 
 
 def _expert_comm(setting: Setting, *, moe: bool) -> FloatArray:
@@ -306,10 +333,14 @@ def _expert_comm(setting: Setting, *, moe: bool) -> FloatArray:
     experts = setting.model.experts
     if not moe or experts is None:
         return setting.nothing
-    width = experts.latent or setting.model.hidden
-    size = setting.tokens / setting.tp * experts.top_k * width * ACTIVATION_BYTES
-    cost = collectives.all_to_all(size, setting.ep, setting.spans.expert, setting.fabric)
-    return np.where(setting.ep > 1, 2 * cost.time(size), 0.0)
+    width, ep, members = experts.latent or setting.model.hidden, setting.ep, setting.spans.expert
+
+    def evaluate(rows: IntArray) -> tuple[FloatArray, ...]:
+        size = setting.tokens[rows] / setting.tp[rows] * experts.top_k * width * ACTIVATION_BYTES
+        return (2 * collectives.all_to_all(size, ep[rows], members[rows], setting.fabric).time(size),)
+
+    (both,) = setting.per_group(ep, members, (setting.tokens, setting.tp), evaluate)
+    return np.where(ep > 1, both, 0.0)
 
 
 def _shards(setting: Setting, *, moe: bool) -> tuple[FloatArray, FloatArray]:
@@ -321,11 +352,29 @@ def _shards(setting: Setting, *, moe: bool) -> tuple[FloatArray, FloatArray]:
     parameters, level = setting.sharded_parameters(moe=moe), setting.many.sharding
     if not (level >= 2).any():
         return setting.nothing, setting.nothing
-    gather, scatter = parameters * ACTIVATION_BYTES, parameters * setting.number("gradient_bytes")
     group, members = setting.data, setting.spans.data
-    gathers = collectives.all_gather(gather, group, members, setting.fabric).time(gather)
-    scatters = collectives.reduce_scatter(scatter, group, members, setting.fabric).time(scatter)
+
+    def evaluate(rows: IntArray) -> tuple[FloatArray, ...]:
+        gather = parameters[rows] * ACTIVATION_BYTES
+        scatter = parameters[rows] * setting.number("gradient_bytes")
+        gathers = collectives.all_gather(gather, group[rows], members[rows], setting.fabric)
+        scatters = collectives.reduce_scatter(scatter, group[rows], members[rows], setting.fabric)
+        return gathers.time(gather), scatters.time(scatter)
+
+    gathers, scatters = setting.per_group(group, members, (parameters,), evaluate)
     return np.where(level == 3, gathers, 0.0), np.where(level >= 2, scatters, 0.0)
+
+
+def _fetches(setting: Setting, *, moe: bool) -> tuple[FloatArray, FloatArray]:
+    """Copies of a layer between device and host."""
+    offload = setting.many.offload
+    if not offload.any():
+        return setting.nothing, setting.nothing
+    parameters = setting.sharded_parameters(moe=moe)
+    gradients = parameters * setting.number("gradient_bytes")
+    kept = kept_bytes(setting, moe=moe)
+    found = fetches(setting.shape.host, offload, kept, parameters * ACTIVATION_BYTES, gradients)
+    return found.forward, found.backward
 
 
 # -- edges of the pipeline ------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from planner.costs.coefficients import Calibration
 from planner.costs.collectives import Fabric
 from planner.costs.kernels import Kernels
+from planner.costs.offload import NO_HOST, HostShare
 from planner.workload import Transformer
 
 FloatArray = NDArray[np.float64]
@@ -17,14 +20,32 @@ IntArray = NDArray[np.int64]
 
 RECOMPUTE = ("none", "selective", "full")
 SHARDING = ("none", "optimizer", "gradients", "parameters")
+OVERLAP = ("all", "data", "gradients", "none")
+"""What may hide behind compute, as far as the stack's coefficients say: tensor, gradient and weight
+communication; the last two; gradients alone; nothing."""
 ACTIVATION_BYTES = 2.0
 MASTER_BYTES = 12.0
 """Adam in mixed precision: fp32 weights, first and second moment (Rajbhandari et al., ZeRO, 2020)."""
+FEW = 32
+"""Rows up to which looking for equal ones costs more than it saves."""
+
+
+def _absent() -> IntArray:
+    return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Strategies as arrays of shape (n,); ``recompute`` and ``sharding`` index the tuples above."""
+    """Strategies as arrays of shape (n,); ``recompute``, ``sharding``, ``overlap`` index the tuples above.
+
+    Attributes
+    ----------
+    recompute_layers
+        With full recompute: how many layers of every chunk of a stage are recomputed, the first ones
+        (Megatron-LM, ``--recompute-method=block``); 0 for all.
+    offload
+        Index into :data:`planner.costs.offload.OFFLOAD`.
+    """
 
     tp: IntArray
     pp: IntArray
@@ -36,6 +57,14 @@ class Candidates:
     recompute: IntArray
     sharding: IntArray
     sequence_parallel: IntArray
+    recompute_layers: IntArray = field(default_factory=_absent)
+    overlap: IntArray = field(default_factory=_absent)
+    offload: IntArray = field(default_factory=_absent)
+
+    def __post_init__(self) -> None:
+        for name in ("recompute_layers", "overlap", "offload"):
+            if len(getattr(self, name)) != len(self.tp):
+                object.__setattr__(self, name, np.zeros(len(self.tp), dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.tp)
@@ -48,6 +77,11 @@ class Candidates:
     def ranks(self) -> IntArray:
         """Number of ranks."""
         return self.tp * self.pp * self.dp * self.cp
+
+    @property
+    def usual_recompute(self) -> IntArray:
+        """Recompute of the layers that block recompute leaves alone, of all layers without it."""
+        return np.where(self.recompute_layers > 0, 0, self.recompute)
 
 
 @dataclass(frozen=True)
@@ -90,6 +124,8 @@ class JobShape:
         Bytes moved to convert an element of a product's input to 8 or 4 bits.
     frozen
         Whether the weights have no gradients of their own (low-rank adapters).
+    host
+        What each GPU has of its host, for what is offloaded.
     memo
         Kernel times already worked out, by what they depend on; a search asks for the same ones often.
     """
@@ -104,9 +140,30 @@ class JobShape:
     dropout: bool = False
     cast_bytes: float = 4.0
     frozen: bool = False
+    host: HostShare = NO_HOST
     memo: dict[tuple[object, ...], tuple[FloatArray, ...]] = field(
         default_factory=dict, compare=False, repr=False
     )
+
+
+def distinct(*columns: FloatArray | IntArray) -> tuple[IntArray, IntArray]:
+    """Return the first row of every distinct combination of columns, and for each row which one it is.
+
+    Rows are told apart by a hash whose result is compared with the columns; should two ever collide, every
+    row counts as distinct.
+    """
+    count = len(columns[0])
+    every = np.arange(count)
+    if count < FEW:
+        return every, every
+    key = np.zeros(count, dtype=np.uint64)
+    for column in columns:
+        key = (key ^ np.ascontiguousarray(column).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(29)
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    if all(np.array_equal(column[first][inverse], column) for column in columns):
+        return first, inverse
+    return every, every
 
 
 class Setting:
@@ -141,6 +198,20 @@ class Setting:
         self.tokens = many.micro_batch * shape.sequence / self.cp
         self.parted = np.where(many.sequence_parallel == 1, self.tp, 1.0)
         self.nothing = np.zeros(len(many))
+
+    def per_group(
+        self,
+        group: FloatArray,
+        members: FloatArray,
+        more: tuple[FloatArray | IntArray, ...],
+        evaluate: Callable[[IntArray], tuple[FloatArray | IntArray, ...]],
+    ) -> tuple[NDArray[Any], ...]:
+        """Return what ``evaluate(rows)`` gives for every row, asked once per group, spans and ``more``.
+
+        Many strategies share few groups, so that collectives are priced some hundred times and not for each.
+        """
+        first, inverse = distinct(group, *members.T, *more)
+        return tuple(values[inverse] for values in evaluate(first))
 
     def layer_parameters(self, *, moe: bool) -> FloatArray:
         """Return the parameters of a layer on one rank that the data group replicates (experts apart)."""

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from planner.costs.coefficients import Calibration
 from planner.costs.collectives import Fabric
-from planner.costs.footprint import kept_bytes, static_bytes, working_bytes
+from planner.costs.footprint import host_bytes, kept_bytes, static_bytes, working_bytes
 from planner.costs.kernels import Kernels
+from planner.costs.offload import ACTIVATIONS
 from planner.costs.stacks import StackCoefficients, stack_coefficients
 from planner.costs.step_terms import LayerTerms, StepTerms, step_terms
 from planner.costs.strategy import (
@@ -46,6 +47,7 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+FULL = RECOMPUTE.index("full")
 BACKWARD_SHARE = 2.0 / 3.0
 """Share of a layer's time that its backward pass takes."""
 SHARPNESS = 8
@@ -59,6 +61,8 @@ class StageTimes:
     Per micro-batch, forward and backward together: a stage with :math:`d` dense and :math:`e` expert layers
     takes ``dense * d + moe * e + hop`` plus ``first`` and ``last`` where it applies. ``sync_*`` and
     ``update_*`` are once per step.
+    ``again_*`` is what a layer takes besides where block recompute repeats it. Of the synchronisation, a share
+    ``overlap * hideable`` may hide.
     """
 
     num_micro_batches: FloatArray
@@ -76,14 +80,31 @@ class StageTimes:
     update_moe: FloatArray
     update_first: FloatArray
     update_last: FloatArray
+    again_dense: FloatArray
+    again_moe: FloatArray
+    hideable: FloatArray
     backward_share: FloatArray
     overlap: float
     breakdown: dict[str, FloatArray]
 
 
 @dataclass(frozen=True)
-class StageCosts(StageTimes):
-    """Affine stage times, and bytes per device: arrays of shape (n,)."""
+class StageBytes:
+    """Affine bytes per device, and per rank in host memory: arrays of shape (n,).
+
+    Attributes
+    ----------
+    static_base, static_dense, static_moe, static_first, static_last
+        What is there for the whole step.
+    kept_dense, kept_moe
+        What a layer keeps of a micro-batch.
+    saved_dense, saved_moe
+        By how much less that is where block recompute repeats the layer.
+    again_layers
+        How many layers of a stage block recompute repeats, fewer where there are fewer.
+    host_dense, host_moe, host_first, host_last, host_kept_dense, host_kept_moe
+        The same in host memory.
+    """
 
     static_base: FloatArray
     static_dense: FloatArray
@@ -92,7 +113,22 @@ class StageCosts(StageTimes):
     static_last: FloatArray
     kept_dense: FloatArray
     kept_moe: FloatArray
+    saved_dense: FloatArray
+    saved_moe: FloatArray
+    again_layers: IntArray
     peak_working: FloatArray
+    host_dense: FloatArray
+    host_moe: FloatArray
+    host_first: FloatArray
+    host_last: FloatArray
+    host_kept_dense: FloatArray
+    host_kept_moe: FloatArray
+
+
+@dataclass(frozen=True)
+class StageCosts(StageTimes, StageBytes):
+    """Affine stage times and bytes, and the algorithms of the collectives: arrays of shape (n,)."""
+
     algorithms: dict[str, IntArray]
 
     def take(self, rows: IntArray) -> StageCosts:
@@ -120,13 +156,33 @@ def stage_costs(
     terms = step_terms(setting)
     times = stage_times(terms, stack_coefficients(calibration, shape.stack, kernels.device.architecture))
     times = replace(times, hop=times.hop * (1.0 - calibration.number("pipeline_overlap")))
-    static = static_bytes(setting)
-    return StageCosts(
-        **{field.name: getattr(times, field.name) for field in fields(StageTimes)},
-        static_base=np.full(len(many), calibration.number("context_bytes")),
+    parts = {
+        field.name: getattr(part, field.name)
+        for part in (times, stage_bytes(setting))
+        for field in fields(part)
+    }
+    return StageCosts(**parts, algorithms={"data": terms.sync.algorithm})
+
+
+def stage_bytes(setting: Setting) -> StageBytes:
+    """Return the bytes of every strategy; they do not depend on its spans."""
+    many, nothing = setting.many, setting.nothing
+    static, host = static_bytes(setting), host_bytes(setting)
+    dense, moe = (kept_bytes(setting, moe=kind) for kind in (False, True))
+    saved = [nothing, nothing]
+    if many.recompute_layers.any():
+        block = many.recompute_layers > 0
+        again = [kept_bytes(setting, moe=kind, recompute=FULL) for kind in (False, True)]
+        saved = [np.where(block, one - two, 0.0) for one, two in zip((dense, moe), again, strict=True)]
+    away = many.offload == ACTIVATIONS
+    return StageBytes(
+        static_base=np.full(len(many), setting.number("context_bytes")),
         static_dense=static[0], static_moe=static[1], static_first=static[2], static_last=static[3],
-        kept_dense=kept_bytes(setting, moe=False), kept_moe=kept_bytes(setting, moe=True),
-        peak_working=working_bytes(setting), algorithms={"data": terms.sync.algorithm},
+        kept_dense=np.where(away, 0.0, dense), kept_moe=np.where(away, 0.0, moe),
+        saved_dense=saved[0], saved_moe=saved[1], again_layers=many.recompute_layers * many.virtual,
+        peak_working=working_bytes(setting),
+        host_dense=host[0], host_moe=host[1], host_first=host[2], host_last=host[3],
+        host_kept_dense=np.where(away, dense, 0.0), host_kept_moe=np.where(away, moe, 0.0),
     )  # fmt: skip
 
 
@@ -134,12 +190,15 @@ def stage_times(terms: StepTerms, stack: StackCoefficients) -> StageTimes:
     """Return the stage times that a stack makes of the terms of a step."""
     parts_dense = layer_parts(terms, terms.dense, stack, stack.host)
     parts_moe = layer_parts(terms, terms.moe, stack, stack.host_moe)
-    empty = ~terms.has_experts
-    parts_moe = {name: np.where(empty, 0.0, value) for name, value in parts_moe.items()}
+    parts_moe = _with_experts(terms, parts_moe)
     breakdown = {f"dense_{name}": value for name, value in parts_dense.items()}
     breakdown |= {f"moe_{name}": value for name, value in parts_moe.items()}
     sync = _scaled(terms.sync, stack.data * terms.trained)
-    step = _scaled(terms.update, stack.update * terms.trained)
+    step, away = (
+        _scaled(terms.update, stack.update * terms.trained),
+        _scaled(terms.host_update, terms.trained),
+    )
+    again = _again(terms, stack, parts_dense, parts_moe)
     return StageTimes(
         num_micro_batches=terms.num_micro_batches,
         dense=_total(parts_dense), moe=_total(parts_moe),
@@ -148,12 +207,32 @@ def stage_times(terms: StepTerms, stack: StackCoefficients) -> StageTimes:
         hop=terms.hop,
         sync_alpha=sync.alpha, sync_dense=sync.dense, sync_moe=sync.moe,
         sync_first=sync.first, sync_last=sync.last,
-        update_dense=step.dense, update_moe=step.moe,
-        update_first=step.first + stack.step, update_last=step.last,
+        update_dense=step.dense + away.dense, update_moe=step.moe + away.moe,
+        update_first=step.first + away.first + stack.step, update_last=step.last + away.last,
+        again_dense=again[0], again_moe=again[1], hideable=terms.hideable,
         backward_share=np.full(len(terms.hop), BACKWARD_SHARE),
         overlap=stack.data_overlap,  # type: ignore[arg-type]
         breakdown=breakdown,
     )  # fmt: skip
+
+
+def _with_experts(terms: StepTerms, parts: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    return {name: np.where(terms.has_experts, value, 0.0) for name, value in parts.items()}
+
+
+def _again(
+    terms: StepTerms, stack: StackCoefficients, dense: dict[str, FloatArray], moe: dict[str, FloatArray]
+) -> tuple[FloatArray, FloatArray]:
+    """Return what a dense and an expert layer take besides where block recompute repeats them."""
+    if not terms.block.any():
+        return np.zeros(len(terms.block)), np.zeros(len(terms.block))
+    full = replace(terms, recompute=np.full_like(terms.recompute, FULL))
+    whole = layer_parts(full, terms.dense, stack, stack.host)
+    expert = _with_experts(terms, layer_parts(full, terms.moe, stack, stack.host_moe))
+    return tuple(
+        np.where(terms.block, _total(more) - _total(usual), 0.0)
+        for more, usual in ((whole, dense), (expert, moe))
+    )  # type: ignore[return-value]
 
 
 def _scaled(once: OncePerStep, factor: float | FloatArray) -> OncePerStep:
@@ -181,7 +260,9 @@ def layer_parts(
     selective = selective + np.where(terms.by_operation, (gemm + casts) / 2, 0.0)
     near = stack.tensor * stack.tensor_narrow**terms.halvings
     factor = np.where(terms.crosses, np.maximum(near, stack.network), near)
-    tensor = (1.0 - stack.tensor_overlap) * factor * layer.tp + stack.message * layer.messages
+    tensor = (
+        1.0 - stack.tensor_overlap * (terms.overlap == 0)
+    ) * factor * layer.tp + stack.message * layer.messages
     expert = stack.expert * layer.ep
     parts = {
         "gemm": (2 + terms.trained) * gemm,
@@ -194,7 +275,8 @@ def layer_parts(
         "ep": 2 * expert,
     }
     compute = parts["gemm"] + parts["attention"] + parts["memory"] + parts["recompute"]
-    parts["fsdp"] = _shards(stack, layer, compute)
+    parts["fsdp"] = _shards(terms, stack, layer, compute)
+    parts["offload"] = _exposed(layer, compute)
     device = _total(parts)
     passes = np.where(full, 3.0, 2.0)
     parts["host"] = _joined(device, passes * host) - device
@@ -206,10 +288,21 @@ def _around(once: FloatArray, attention: FloatArray) -> FloatArray:
     return np.asarray(3 * np.maximum(once - attention, 0.1 * once))
 
 
-def _shards(stack: StackCoefficients, layer: LayerTerms, compute: FloatArray) -> FloatArray:
-    total = stack.data * (2 * layer.gather + layer.scatter)
+def _shards(terms: StepTerms, stack: StackCoefficients, layer: LayerTerms, compute: FloatArray) -> FloatArray:
+    scatter = stack.data * layer.scatter
+    total = stack.data * 2 * layer.gather + scatter
+    may = np.select([terms.overlap <= 1, terms.overlap == 2], [total, scatter], 0.0)
     hidden = stack.data_overlap
-    return np.asarray(np.maximum(total - hidden * compute, (1.0 - hidden) * total))
+    return np.asarray(np.maximum(total - np.minimum(hidden * compute, may), total - hidden * may))
+
+
+def _exposed(layer: LayerTerms, compute: FloatArray) -> FloatArray:
+    """Return what copies between device and host take beyond the compute of the same pass."""
+    backward = BACKWARD_SHARE * compute
+    forward = compute - backward
+    return np.asarray(
+        np.maximum(layer.fetch_forward - forward, 0.0) + np.maximum(layer.fetch_backward - backward, 0.0)
+    )
 
 
 def _joined(device: FloatArray, host: FloatArray | float) -> FloatArray:

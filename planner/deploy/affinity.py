@@ -113,11 +113,15 @@ def apart(labels: Mapping[str, str]) -> Json:
     return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
 
 
-def evenly(labels: Mapping[str, str]) -> list[Json]:
-    """Return the spread that puts equally many pods with the same labels on every allowed node."""
+def evenly(labels: Mapping[str, str], num_nodes: int) -> list[Json]:
+    """Return the spread that puts equally many pods with the same labels on every allowed node.
+
+    Of ``num_nodes`` nodes one that is missing does not make the others take its pods: they wait.
+    """
     return [
         {
             "maxSkew": 1,
+            "minDomains": num_nodes,
             "topologyKey": HOSTNAME,
             "whenUnsatisfiable": "DoNotSchedule",
             "labelSelector": {"matchLabels": dict(labels)},

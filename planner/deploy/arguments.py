@@ -29,13 +29,13 @@ def memory_share(plan: ServingPlan) -> float:
     return min(MOST_UTILISATION, max(UTILISATION, math.ceil(needed * 100) / 100))
 
 
-def vllm_arguments(plan: ServingPlan, job: ServingJob | None, path: str, port: str) -> list[str]:
-    """Return the arguments of ``vllm serve`` for one replica.
+def check_degrees(plan: ServingPlan) -> None:
+    """Check that vLLM's degrees can express a plan.
 
     Raises
     ------
     DeployError
-        If a replica's GPUs are not tp x pp, so that vLLM's degrees cannot express the plan.
+        If a replica's GPUs are not tp x pp.
     """
     degrees = plan.strategy
     for replica in plan.replicas:
@@ -44,6 +44,11 @@ def vllm_arguments(plan: ServingPlan, job: ServingJob | None, path: str, port: s
                 f"job {plan.name!r}: replica {replica.name!r} has {len(replica.gpus())} GPUs, but tp x pp "
                 f"is {degrees.tp * degrees.pp}; a vLLM server cannot run it"
             )
+
+
+def vllm_arguments(plan: ServingPlan, job: ServingJob | None, path: str, port: str) -> list[str]:
+    """Return the arguments of ``vllm serve`` for one replica of a plan that passed `check_degrees`."""
+    degrees = plan.strategy
     arguments = [
         path,
         "--host=0.0.0.0",

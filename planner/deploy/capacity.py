@@ -12,9 +12,9 @@ from planner.deploy.cores import parse_cores
 from planner.deploy.errors import DeployError
 from planner.deploy.shares import Reader, Share
 from planner.deploy.target import GIB, Sizing
-from planner.placement.plan import CpuPlacement, JobPlan, Plan, ServingPlan, TrainingPlan, Transfer
+from planner.placement.plan import CpuPlacement, JobPlan, ModelPlan, Plan, ServingPlan, TrainingPlan, Transfer
 from planner.topology.cluster import Node, Topology
-from planner.workload import CpuStage, ServingJob, TrainingJob
+from planner.workload import AnyJob, CpuStage, ServingJob
 
 MIB = float(2**20)
 LEAST = 0.25
@@ -71,7 +71,7 @@ class HostMemory:
         return ", ".join(f"{name} {units.show(size, 'bytes')}" for name, size in named.items() if size > 0)
 
 
-def weight_bytes(job: JobPlan) -> float:
+def weight_bytes(job: ModelPlan) -> float:
     """Return the bytes of weights (for training: with the optimizer's states) of all devices of one replica.
 
     The part of the plan's memory whose name begins with ``weights`` or ``parameters``; everything where no
@@ -87,7 +87,7 @@ def weight_bytes(job: JobPlan) -> float:
 
 
 def server_memory(
-    job: JobPlan, share: Share, ranks: int, transfers: Sequence[Transfer], sizing: Sizing
+    job: ModelPlan, share: Share, ranks: int, transfers: Sequence[Transfer], sizing: Sizing
 ) -> HostMemory:
     """Return the host memory of the GPU processes of one pod.
 
@@ -119,6 +119,11 @@ def stage_memory(stage: CpuStage | None, placement: CpuPlacement, workers: int, 
     return HostMemory({"workers": workers * each, "prefetched": workers * moved, "process": GIB / 2}, {})
 
 
+def pods_of(job: JobPlan) -> list[list[str]]:
+    """Return the GPUs of each group of processes that work together: a replica, else the whole job."""
+    return [replica.gpus() for replica in job.replicas] if isinstance(job, ServingPlan) else [job.gpus()]
+
+
 def num_workers(stage: CpuStage | None, placement: CpuPlacement) -> int:
     """Return how many requests a pool works on at once."""
     return max(1, placement.cores // (stage.parallel if stage is not None else 1))
@@ -133,9 +138,7 @@ class Capacity:
         If the CPU stages, one core for each pod and one for the kubelet exceed the cores of a node.
     """
 
-    def __init__(
-        self, plan: Plan, topology: Topology, jobs: Mapping[str, ServingJob | TrainingJob], sizing: Sizing
-    ) -> None:
+    def __init__(self, plan: Plan, topology: Topology, jobs: Mapping[str, AnyJob], sizing: Sizing) -> None:
         self.sizing = sizing
         self._gpus: dict[str, int] = defaultdict(int)
         self._pods: dict[str, int] = defaultdict(int)
@@ -170,15 +173,14 @@ class Capacity:
         return sum(domain.cores for domain in node.machine.numa) - self._stage_cores[node.name]
 
     def _count_gpus(self, job: JobPlan) -> None:
-        pods = [job.ranks()] if isinstance(job, TrainingPlan) else [item.gpus() for item in job.replicas]
-        for gpus in pods:
+        for gpus in pods_of(job):
             nodes = [gpu.partition("/")[0] for gpu in gpus]
             for node in nodes:
                 self._gpus[node] += 1
             for node in set(nodes):
                 self._pods[node] += 1
 
-    def _count_stages(self, job: ServingPlan, reader: Reader, spec: ServingJob | TrainingJob | None) -> None:
+    def _count_stages(self, job: ServingPlan, reader: Reader, spec: AnyJob | None) -> None:
         for replica in job.replicas:
             for placement in replica.stages:
                 node, _ = reader.stage_place(replica, placement)
@@ -198,7 +200,7 @@ class Capacity:
             )
 
 
-def stage_named(job: ServingJob | TrainingJob | None, name: str) -> CpuStage | None:
+def stage_named(job: AnyJob | None, name: str) -> CpuStage | None:
     """Return a CPU stage of a job by name, ``None`` where the workload does not have it."""
     if not isinstance(job, ServingJob):
         return None

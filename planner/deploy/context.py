@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from planner.deploy.target import Target
 from planner.placement.plan import JobPlan, Plan
 from planner.schema import compress
 from planner.topology.cluster import Topology
-from planner.workload import ServingJob, TrainingJob, Transformer
+from planner.workload import AnyJob, Transformer
 from planner.workload.resolve import Workload
 
 Json = dict[str, Any]
@@ -24,22 +24,38 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Context:
-    """A plan on its way into files."""
+    """A plan on its way into files.
+
+    Attributes
+    ----------
+    shares
+        What the pods of a template have of their nodes, by the labels ``instance`` and ``component``; noted
+        by what writes the template.
+    """
 
     plan: Plan
     topology: Topology
     workload: Workload
     target: Target
+    shares: dict[tuple[str, str], list[Share]] = field(default_factory=dict)
+
+    def note(self, labels: Mapping[str, str], shares: Sequence[Share]) -> None:
+        """Remember what the pods with some labels have of their nodes."""
+        self.shares.setdefault(template_key(labels), []).extend(shares)
 
     @cached_property
-    def jobs(self) -> Mapping[str, ServingJob | TrainingJob]:
+    def jobs(self) -> Mapping[str, AnyJob]:
         """Jobs of the workload by name."""
         return {resolved.job.name: resolved.job for resolved in self.workload.jobs}
 
     @cached_property
     def models(self) -> Mapping[str, Transformer]:
-        """Shape of the model of each job of the workload."""
-        return {resolved.job.name: resolved.model for resolved in self.workload.jobs}
+        """Shape of the model of each job that runs a transformer."""
+        return {
+            resolved.job.name: resolved.model
+            for resolved in self.workload.jobs
+            if isinstance(resolved.model, Transformer)
+        }
 
     @cached_property
     def capacity(self) -> Capacity:
@@ -107,6 +123,11 @@ class Context:
         if len(found) != 1:
             raise DeployError(f"job {job.name!r} uses GPUs of several vendors ({', '.join(found)}) at once")
         return found[0]
+
+
+def template_key(labels: Mapping[str, str]) -> tuple[str, str]:
+    """Return what tells the pod templates of a bundle apart."""
+    return labels["app.kubernetes.io/instance"], labels["app.kubernetes.io/component"]
 
 
 def show_share(share: Share) -> str:

@@ -86,6 +86,7 @@ def _group_template(
 ) -> Json:
     name = job_name(job)
     labels = context.labels(name, own, component, name)
+    context.note(labels, shares)
     affinity = node_affinity(
         [share.node for share in shares], [share.arch for share in shares], context.target
     )
@@ -98,6 +99,6 @@ def _group_template(
         affinity=affinity,
         grace=grace_period(job),
         tolerations=gpu_tolerations(context.vendor(job, shares)),
-        priority=context.target.priority_classes.get(job.priority),
+        priority=context.target.priority_class(job.priority),
     )
     return {"metadata": {"labels": labels}, "spec": pod}

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from planner.deploy.claims import hold_together, with_claims
 from planner.deploy.context import Context, job_name
+from planner.deploy.embedding import embedding_objects
 from planner.deploy.errors import DeployError
+from planner.deploy.layout import base_files, chart_files, component_files, overlay_files
+from planner.deploy.map_objects import map_objects
+from planner.deploy.monitoring import components
 from planner.deploy.requirements import requirements
+from planner.deploy.roundtrip import verify
+from planner.deploy.services import priority_classes
 from planner.deploy.serving import serving_objects
+from planner.deploy.stacks import numa_scheduler, with_stack
 from planner.deploy.target import Target
 from planner.deploy.training import training_objects
-from planner.deploy.validate import validate
-from planner.placement.plan import JobPlan, Plan, ServingPlan
+from planner.placement.plan import JobPlan, Plan, ServingPlan, TrainingPlan
+from planner.placement.recommender_plan import RecommenderPlan
 from planner.schema import dump_yaml
 from planner.topology.cluster import Topology
 from planner.workload.resolve import Workload
 
 Json = dict[str, Any]
-KUSTOMIZATION = "kustomization.yaml"
 REQUIREMENTS = "requirements.json"
-_ORDER = (
-    "ServiceAccount",
-    "ConfigMap",
-    "Deployment",
-    "LeaderWorkerSet",
-    "JobSet",
-    "Service",
-    "PodDisruptionBudget",
-    "NetworkPolicy",
-)
 
 
 def kubernetes_bundle(
@@ -47,37 +45,68 @@ def kubernetes_bundle(
     Returns
     -------
     dict
-        Text by relative file name: one file per job and kind of object, ``kustomization.yaml``, and
-        ``requirements.json`` with what the cluster must have. Equal input gives equal bytes.
+        Text by relative file name: ``base/`` with one file per job and kind of object, ``components/`` and
+        ``overlays/`` of kustomize, the root ``kustomization.yaml``, ``chart/``, and ``requirements.json``
+        with what the cluster must have. Equal input gives equal bytes.
 
     Raises
     ------
     DeployError
-        If the plan does not fit the topology, or cannot be expressed; every file that is returned passed
-        `planner.deploy.validate`.
+        If the plan does not fit the topology, or cannot be expressed; what is returned passed the
+        rules of the API server, and the model of the scheduler puts every pod where the plan has it.
     """
     context = Context(plan, topology, workload, target if target is not None else Target())
-    by_job = {job_name(job): _objects(context, job) for job in sorted(plan.jobs, key=lambda job: job.name)}
-    if len(by_job) != len(plan.jobs):
-        raise DeployError("two jobs of the plan have one name")
-    everything = [item for objects in by_job.values() for item in objects]
-    validate(everything, topology)
-    files: dict[str, str] = {}
-    for name, objects in by_job.items():
-        for kind in sorted({item["kind"] for item in objects}, key=_ORDER.index):
-            files[f"{name}/{kind.lower()}.yaml"] = _documents(
-                [item for item in objects if item["kind"] == kind]
-            )
-    files[KUSTOMIZATION] = dump_yaml(
-        {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(files)}
-    )
+    objects = bundle_objects(context)
+    added = {name: items for name, items in components(context).items() if items}
+    chosen = [name for name in context.target.platform.components if name in added]
+    everything = objects.all
+    verify(context, everything, [item for items in added.values() for item in items])
+    files = base_files(objects.by_job, objects.shared) | component_files(added)
+    files |= overlay_files(list(added), chosen) | chart_files(context, files, chosen)
+    if context.target.platform.stack == "numa":
+        files["scheduler/configuration.yaml"] = dump_yaml(numa_scheduler(context))
     files[REQUIREMENTS] = requirements(context, everything)
     return files
 
 
+@dataclass(frozen=True)
+class Objects:
+    """What a plan becomes: objects by job, and those that all jobs share."""
+
+    by_job: Mapping[str, Sequence[Json]]
+    shared: Sequence[Json]
+
+    @property
+    def all(self) -> list[Json]:
+        """All objects, shared ones first."""
+        return [*self.shared, *(item for items in self.by_job.values() for item in items)]
+
+
+def bundle_objects(context: Context) -> Objects:
+    """Return the objects that make a cluster of the target carry out a plan, before they are verified.
+
+    Raises
+    ------
+    DeployError
+        If the plan cannot be expressed for the target.
+    """
+    jobs = sorted(context.plan.jobs, key=lambda job: job.name)
+    by_job = {job_name(job): _objects(context, job) for job in jobs}
+    if len(by_job) != len(jobs):
+        raise DeployError("two jobs of the plan have one name")
+    if context.target.platform.devices == "dra":
+        by_job = {name: with_claims(context, items) for name, items in by_job.items()}
+    whole = [item for items in by_job.values() for item in items]
+    hold_together(context, whole)
+    shared = [*priority_classes(context), *with_stack(context, whole)]
+    return Objects(by_job, shared)
+
+
 def _objects(context: Context, job: JobPlan) -> list[Json]:
-    return serving_objects(context, job) if isinstance(job, ServingPlan) else training_objects(context, job)
-
-
-def _documents(objects: Sequence[Json]) -> str:
-    return "---\n".join(dump_yaml(item) for item in objects)
+    if isinstance(job, ServingPlan):
+        return serving_objects(context, job)
+    if isinstance(job, TrainingPlan):
+        return training_objects(context, job)
+    if isinstance(job, RecommenderPlan):
+        return embedding_objects(context, job, *map_objects(context, job))
+    return map_objects(context, job)

@@ -6,9 +6,11 @@ from planner.deploy.context import Context, job_name
 from planner.deploy.errors import DeployError
 from planner.deploy.launch_serving import serving_files
 from planner.deploy.launch_training import training_files
+from planner.deploy.maps import SHARDING_MAP, STAGE_MAP, TORCHREC_PLAN, sharding_map, stage_map, torchrec_plan
 from planner.deploy.ports import LaunchPorts
 from planner.deploy.target import Target
-from planner.placement.plan import Plan, ServingPlan
+from planner.placement.plan import Plan, ServingPlan, TrainingPlan
+from planner.placement.recommender_plan import RecommenderPlan
 from planner.topology.cluster import Topology
 from planner.workload.resolve import Workload
 
@@ -45,7 +47,11 @@ def launch_files(
     for job in sorted(plan.jobs, key=lambda job: job.name):
         if isinstance(job, ServingPlan):
             found = serving_files(context, job, ports)
-        else:
+        elif isinstance(job, TrainingPlan):
             found = training_files(context, job, ports)
+        elif isinstance(job, RecommenderPlan):
+            found = {SHARDING_MAP: sharding_map(job), TORCHREC_PLAN: torchrec_plan(job)}
+        else:
+            found = {STAGE_MAP: stage_map(job)}
         files |= {f"{job_name(job)}/{name}": text for name, text in found.items()}
     return files

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from planner.deploy.arguments import layer_partition, model_path, vllm_arguments, vllm_group_arguments
+from planner.deploy.arguments import (
+    check_degrees,
+    layer_partition,
+    model_path,
+    vllm_arguments,
+    vllm_group_arguments,
+)
 from planner.deploy.capacity import num_workers
 from planner.deploy.context import Context
 from planner.deploy.cores import domain_number, parse_cores
@@ -49,6 +55,7 @@ def serving_files(context: Context, job: ServingPlan, ports: LaunchPorts) -> dic
     """Return the launch files of a serving job by name."""
     files: dict[str, str] = {}
     rows: list[tuple[str, str]] = []
+    check_degrees(job)
     for replica in sorted(job.replicas, key=lambda replica: natural_key(replica.name)):
         found = _replica_files(context, job, replica, ports)
         files |= {name: text for name, _, text in found}

@@ -168,7 +168,7 @@ def pod_spec(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": restart,
-        "schedulerName": target.scheduler,
+        "schedulerName": target.scheduler_name,
         "priorityClassName": priority,
         "affinity": affinity,
         "topologySpreadConstraints": list(spread),

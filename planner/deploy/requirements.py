@@ -8,6 +8,8 @@ from typing import Any
 
 from planner import __version__
 from planner.deploy.affinity import ARCH, machine_labels, uses_hostnames
+from planner.deploy.capabilities import capabilities
+from planner.deploy.capacity import pods_of
 from planner.deploy.context import Context
 from planner.deploy.shares import rdma_ports, socket_ports
 from planner.deploy.target import PLACEHOLDER
@@ -16,14 +18,6 @@ from planner.placement.plan import JobPlan, ServingPlan, TrainingPlan
 from planner.topology.cluster import Node
 
 Json = Mapping[str, Any]
-_KINDS = {
-    "LeaderWorkerSet": {
-        "crd": "leaderworkersets.leaderworkerset.x-k8s.io",
-        "version": "v1",
-        "project": "LeaderWorkerSet 0.6 or later",
-    },
-    "JobSet": {"crd": "jobsets.jobset.x-k8s.io", "version": "v1alpha2", "project": "JobSet 0.8 or later"},
-}
 KUBELET = {
     "cpuManagerPolicy": "static",
     "memoryManagerPolicy": "Static",
@@ -42,7 +36,7 @@ def requirements(context: Context, objects: Sequence[Json]) -> str:
         "plan": {"name": context.plan.name, "digest": context.digest, "planner": __version__},
         "kubernetes": context.target.version,
         "namespace": context.target.namespace,
-        "kinds": [_KINDS[kind] for kind in sorted({item["kind"] for item in objects}) if kind in _KINDS],
+        "kinds": _kinds(objects),
         "architectures": sorted(set(_architectures(templates))),
         "images": sorted(images),
         "images to replace": sorted(image for image in images if image.startswith(PLACEHOLDER)),
@@ -52,6 +46,17 @@ def requirements(context: Context, objects: Sequence[Json]) -> str:
         "notes": sorted(set(_notes(context))),
     }
     return json.dumps(found, indent=2, sort_keys=False, ensure_ascii=False) + "\n"
+
+
+def _kinds(objects: Sequence[Json]) -> list[Json]:
+    """Return the custom kinds that somebody has to install, in the order of their names."""
+    named = sorted({(item["kind"], item["apiVersion"]) for item in objects})
+    served = [capabilities().served(api, kind) for kind, api in named]
+    return [
+        {"crd": one.crd, "version": one.api.rpartition("/")[2], "project": one.project}
+        for one in served
+        if one is not None and one.crd is not None
+    ]
 
 
 def _architectures(templates: Sequence[Json]) -> Iterator[str]:
@@ -78,8 +83,7 @@ def _resources(templates: Sequence[Json]) -> Iterator[str]:
 
 def job_nodes(context: Context, job: JobPlan) -> list[Node]:
     """Return the nodes of a job's GPU processes, in order of first use."""
-    gpus = job.ranks() if isinstance(job, TrainingPlan) else job.gpus()
-    names = dict.fromkeys(gpu.partition("/")[0] for gpu in gpus)
+    names = dict.fromkeys(gpu.partition("/")[0] for gpu in job.gpus())
     return [context.topology.node_of[name] for name in names if name in context.topology.node_of]
 
 
@@ -87,9 +91,7 @@ def _nodes(context: Context, templates: Sequence[Json]) -> Json:
     spans = any(
         len(share.numas) > 1
         for job in context.plan.jobs
-        for gpus in (
-            [job.ranks()] if isinstance(job, TrainingPlan) else [replica.gpus() for replica in job.replicas]
-        )
+        for gpus in pods_of(job)
         for share in context.reader(job).shares(gpus)
     )
     labels: dict[str, Mapping[str, str]] = {}
@@ -116,11 +118,7 @@ def _notes(context: Context) -> Iterator[str]:
             yield "The names of the nodes of training jobs equal their labels kubernetes.io/hostname."
         ports = {
             port
-            for gpus in (
-                [job.ranks()]
-                if isinstance(job, TrainingPlan)
-                else [replica.gpus() for replica in job.replicas]
-            )
+            for gpus in pods_of(job)
             for share in context.reader(job).shares(gpus)
             for port in share.nics(target.nic_names)
         }

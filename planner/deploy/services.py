@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from planner.deploy.context import Context
-from planner.placement.plan import JobPlan
+from planner.placement.plan import JobPlan, ServingPlan
 
 Json = dict[str, Any]
 
@@ -19,6 +19,32 @@ def service_account(context: Context, job: JobPlan, name: str, labels: Mapping[s
         "metadata": context.meta(name, labels),
         "automountServiceAccountToken": False,
     }
+
+
+PRIORITIES = {"high": 100000, "normal": 10000}
+"""Values of the priority classes that a bundle brings where the cluster has none of its own."""
+
+
+def priority_classes(context: Context) -> list[Json]:
+    """Return a class for each priority of the plan's jobs that the target names none of the cluster's for."""
+    if not context.target.own_priorities:
+        return []
+    used = sorted({job.priority for job in context.plan.jobs if isinstance(job, ServingPlan)})
+    return [
+        {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {
+                "name": context.target.priority_class(one),
+                "labels": {"app.kubernetes.io/managed-by": "planner"},
+            },
+            "value": PRIORITIES[one],
+            "preemptionPolicy": "PreemptLowerPriority" if one == "high" else "Never",
+            "description": f"Jobs that a plan gives {one} priority",
+        }
+        for one in used
+        if one not in context.target.priority_classes
+    ]
 
 
 def service(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from planner.deploy.affinity import evenly, gpu_tolerations, node_affinity
+from planner.deploy.arguments import check_degrees
 from planner.deploy.context import Context, job_name, numbered
 from planner.deploy.groups import leader_worker_sets
 from planner.deploy.names import dns_label
@@ -29,6 +30,7 @@ Json = dict[str, Any]
 
 def serving_objects(context: Context, job: ServingPlan) -> list[Json]:
     """Return all objects of a serving job."""
+    check_degrees(job)
     placed = [place(context, job, replica) for replica in job.replicas]
     name = job_name(job)
     base, selector = context.labels(name, name, SERVER, name), {"app.kubernetes.io/name": name}
@@ -56,7 +58,8 @@ def _deployments(context: Context, job: ServingPlan, placed: Sequence[Placed]) -
     member: dict[str, list[Placed]] = {}
     for item in placed:
         shape = [container.manifest(context.target.user) for container in pod_containers(context, job, item)]
-        key = json.dumps([shape, item.shares[0].machine.name], sort_keys=True)
+        own_gpus = item.replica.gpus() if context.target.platform.exact else []
+        key = json.dumps([shape, item.shares[0].machine.name, own_gpus], sort_keys=True)
         example.setdefault(key, item)
         member.setdefault(key, []).append(item)
         by_node = counts.setdefault(key, {})
@@ -87,6 +90,7 @@ def _deployment(
 ) -> Json:
     share, name = item.shares[0], job_name(job)
     labels = context.labels(name, own, SERVER, name)
+    context.note(labels, [one.shares[0] for one in members])
     nodes = [context.topology.node_of[node] for node in names]
     vendor = context.vendor(job, item.shares)
     pod = pod_spec(
@@ -96,8 +100,8 @@ def _deployment(
         grace=grace_period(job),
         affinity=node_affinity(nodes, [share.arch], context.target),
         tolerations=gpu_tolerations(vendor),
-        spread=evenly({"app.kubernetes.io/instance": own}) if len(nodes) > 1 else [],
-        priority=context.target.priority_classes.get(job.priority),
+        spread=evenly({"app.kubernetes.io/instance": own}, len(nodes)) if len(nodes) > 1 else [],
+        priority=context.target.priority_class(job.priority),
     )
     annotations = context.annotations(
         job,

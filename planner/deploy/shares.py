@@ -10,7 +10,8 @@ from functools import cached_property
 from planner.deploy.cores import domain_cores, parse_cores
 from planner.deploy.errors import DeployError
 from planner.deploy.names import is_host_name
-from planner.placement.plan import Binding, CpuPlacement, Replica
+from planner.placement.plan import CpuPlacement, Replica
+from planner.placement.records import Binding
 from planner.schema import expand
 from planner.topology.cluster import Node, Topology
 from planner.topology.machine import MachineType

@@ -159,7 +159,7 @@ def _one_stage(context: Context, job: ServingPlan, stage: str, found: Sequence[P
     for index, (pool, per_node, nodes) in enumerate(groups):
         own = numbered(name, index, len(groups))
         labels = context.labels(name, own, "stage", part_of)
-        spread = evenly({"app.kubernetes.io/instance": own}) if len(nodes) > 1 else []
+        spread = evenly({"app.kubernetes.io/instance": own}, len(nodes)) if len(nodes) > 1 else []
         affinity = node_affinity(nodes, [pool.arch], context.target)
         pod = pod_spec(
             context.target,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from planner.deploy.errors import DeployError
 from planner.deploy.names import is_dns_label, is_label_value
+from planner.deploy.platform import Platform
 
 GIB = float(2**30)
 VERSIONS = ("1.34", "1.35", "1.36", "1.37")
@@ -54,6 +55,8 @@ class Sizing:
         Share of each node's memory left to them, 0 to 1.
     threads_per_core
         Logical CPUs that Kubernetes counts for one planned core: 2 where the nodes run two threads per core.
+    huge_page
+        Size of the huge pages, ``2Mi`` or ``1Gi``, that hold embedding tables in host memory; else plain.
     """
 
     load_rate: float = 1e9
@@ -67,6 +70,7 @@ class Sizing:
     system_cores: int = 2
     system_memory: float = 0.05
     threads_per_core: int = 1
+    huge_page: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,10 @@ class Target:
         Node label whose domain a training job should stay in when it goes through a queue.
     priority_classes
         PriorityClass of the cluster by the plan's priority, ``high`` or ``normal``.
+    own_priorities
+        Whether the bundle brings priority classes where `priority_classes` names none.
+    platform
+        How the cluster gives devices, schedules and labels its nodes.
     """
 
     version: str = "1.34"
@@ -140,6 +148,8 @@ class Target:
     user: int = 10001
     port: int = 8000
     sizing: Sizing = Sizing()
+    platform: Platform = field(default_factory=Platform)
+    own_priorities: bool = False
 
     def __post_init__(self) -> None:
         reasons = [*self._named_wrongly(), *self._programs_wrong()]
@@ -147,6 +157,8 @@ class Target:
             reasons.append(
                 f"Kubernetes {self.version!r} is not supported; choose one of {', '.join(VERSIONS)}"
             )
+        else:
+            reasons += self.platform.refusals(self.version)
         if self.user < 1:
             reasons.append(f"user {self.user} is not allowed: containers do not run as root")
         if not 1024 <= self.port <= 8999:
@@ -195,6 +207,15 @@ class Target:
                 if not is_dns_label(claim) or not path.startswith("/")
             ]
         return reasons
+
+    @property
+    def scheduler_name(self) -> str | None:
+        """Scheduler that pods name; the cluster's default one when absent."""
+        return self.scheduler or self.platform.scheduler.scheduler or None
+
+    def priority_class(self, priority: str) -> str | None:
+        """Return the class of the pods of a priority of the plan."""
+        return self.priority_classes.get(priority, f"planner-{priority}" if self.own_priorities else None)
 
     def program(self, job: str, stage: str | None = None) -> Program:
         """Return what a job or one of its CPU stages runs."""

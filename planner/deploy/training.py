@@ -98,6 +98,7 @@ def _job(
         tolerations=gpu_tolerations(context.vendor(job, shares)),
     )
     meta: Json = {"labels": context.labels(name, name, "trainer", name)}
+    context.note(meta["labels"], shares)
     if target.queue and target.topology_label:
         meta["annotations"] = {"kueue.x-k8s.io/podset-preferred-topology": target.topology_label}
     return {

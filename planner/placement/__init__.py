@@ -1,24 +1,26 @@
 """The placement problem, the plan, and the judge, which knows nothing of any solver."""
 
 from planner.placement.check import Problems, check, check_job, objective
+from planner.placement.graphs import OperatorsProblem, operators_plan
 from planner.placement.groups import members_per_domain, serving_spans, training_spans
+from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.plan import (
+    AnyPlan,
     Baseline,
     Batching,
-    Binding,
     CpuPlacement,
     Decision,
     InputReference,
     Inputs,
     JobPlan,
     LinkLoad,
+    ModelPlan,
     Objective,
     Plan,
     Replica,
     ServingPlan,
     ServingPrediction,
     Solver,
-    StageMemory,
     Strategy,
     TrainingPlan,
     TrainingPrediction,
@@ -30,8 +32,13 @@ from planner.placement.problem import (
     TrainingProblem,
     connected_groups,
     gpu_numbers,
+    groups_for,
     make_problem,
 )
+from planner.placement.recommender import recommender_plan
+from planner.placement.recommender_plan import RecommenderPlan
+from planner.placement.recommender_problem import RecommenderProblem
+from planner.placement.records import Binding, StageMemory
 from planner.placement.serving import (
     ServingOutcome,
     host_options,
@@ -56,6 +63,7 @@ from planner.placement.training import (
 )
 
 __all__ = [
+    "AnyPlan",
     "Baseline",
     "Batching",
     "Binding",
@@ -65,10 +73,15 @@ __all__ = [
     "Inputs",
     "JobPlan",
     "LinkLoad",
+    "ModelPlan",
     "Objective",
+    "OperatorsPlan",
+    "OperatorsProblem",
     "Plan",
     "Problem",
     "Problems",
+    "RecommenderPlan",
+    "RecommenderProblem",
     "Replica",
     "ServingOutcome",
     "ServingPlan",
@@ -89,6 +102,7 @@ __all__ = [
     "check_job",
     "connected_groups",
     "gpu_numbers",
+    "groups_for",
     "host_options",
     "judge_serving",
     "judge_spans",
@@ -98,7 +112,9 @@ __all__ = [
     "members_per_domain",
     "memory_records",
     "objective",
+    "operators_plan",
     "prediction",
+    "recommender_plan",
     "serving_candidates",
     "serving_memory",
     "serving_model",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from planner.placement.plan import Binding, CpuPlacement, Replica
+from planner.placement.plan import CpuPlacement, Replica
+from planner.placement.records import Binding
+from planner.schema import expand
 from planner.topology import MachineType
 from planner.topology.router import nearest_port
 
@@ -57,24 +59,42 @@ def gpu_bindings(machine: MachineType, cores_per_gpu: int | None = None) -> list
 def with_core_lists(
     replicas: list[Replica], machines: dict[str, MachineType], cores_per_gpu: int
 ) -> list[Replica]:
-    """Return replicas whose CPU stages have been given core numbers, after those kept for the GPUs.
+    """Return replicas whose CPU stages have core numbers: those they have, else the first that are free.
+
+    The cores kept for the GPUs of a domain come first and are never given away.
 
     Parameters
     ----------
     machines
         Machine type of every node.
     """
-    used: dict[tuple[str, str], int] = {}
-    placed = []
+    free: dict[tuple[str, str], list[int]] = {}
     for replica in replicas:
         machine = machines[replica.node]
+        for stage in replica.stages:
+            kept = cores_per_gpu * sum(gpu.numa == stage.numa for gpu in machine.gpus)
+            free.setdefault((replica.node, stage.numa), core_numbers(machine, stage.numa)[kept:])
+    own = {
+        (number, stage.stage): _take_own(stage, free[replica.node, stage.numa])
+        for number, replica in enumerate(replicas)
+        for stage in replica.stages
+    }
+    placed = []
+    for number, replica in enumerate(replicas):
         stages: list[CpuPlacement] = []
         for stage in replica.stages:
-            key = (replica.node, stage.numa)
-            kept = cores_per_gpu * sum(gpu.numa == stage.numa for gpu in machine.gpus)
-            start = used.get(key, kept)
-            numbers = core_numbers(machine, stage.numa)[start : start + stage.cores]
-            used[key] = start + stage.cores
+            left = free[replica.node, stage.numa]
+            numbers = own[number, stage.stage] or [left.pop(0) for _ in range(min(stage.cores, len(left)))]
             stages.append(stage.model_copy(update={"core_list": as_core_list(numbers)}))
         placed.append(replica.model_copy(update={"stages": stages}))
     return placed
+
+
+def _take_own(stage: CpuPlacement, free: list[int]) -> list[int]:
+    """Take the cores that a stage has out of those that are free; none where it has none, or others do."""
+    numbers = [int(name) for name in expand(f"[{stage.core_list}]")] if stage.core_list else []
+    if len(numbers) != stage.cores or not set(numbers) <= set(free):
+        return []
+    for number in numbers:
+        free.remove(number)
+    return numbers

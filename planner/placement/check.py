@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 
+from planner.placement.graphs import OperatorsProblem, operators_objective, operators_problems
+from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.plan import JobPlan, Plan, ServingPlan, TrainingPlan
 from planner.placement.problem import Problem, ServingProblem, TrainingProblem
+from planner.placement.recommender import recommender_objective, recommender_problems
+from planner.placement.recommender_plan import RecommenderPlan
+from planner.placement.recommender_problem import RecommenderProblem
 from planner.placement.serving import judge_serving, serving_outcome_problems, serving_problems
+from planner.placement.stated import misplaced_transfers, stated_serving, stated_training
 from planner.placement.training import judge_training, training_memory_problems, training_problems
 
 Problems = dict[str, Problem]
 
 
 def objective(problem: Problem, plan: JobPlan) -> float:
-    """Return the objective of one job's plan, recomputed: step time, p99 latency, s, or number of GPUs.
+    """Return the objective of one job's plan, recomputed: a time, s, or a number of GPUs.
 
     Raises
     ------
@@ -28,6 +34,10 @@ def objective(problem: Problem, plan: JobPlan) -> float:
         if problem.job.objective == "gpus":
             return float(len(plan.gpus()))
         return judge_serving(problem, plan.strategy, plan.replicas).latency_p99
+    if isinstance(problem, OperatorsProblem) and isinstance(plan, OperatorsPlan):
+        return operators_objective(problem, plan)
+    if isinstance(problem, RecommenderProblem) and isinstance(plan, RecommenderPlan):
+        return recommender_objective(problem, plan)
     raise TypeError(f"a {type(problem).__name__} cannot judge a {plan.kind} plan")
 
 
@@ -38,13 +48,18 @@ def check_job(problem: Problem, plan: JobPlan) -> list[str]:
         if found:
             return found
         outcome = judge_training(problem, plan.strategy, plan.layers, plan.ranks())
-        return list(training_memory_problems(problem, plan, outcome))
+        broken = training_memory_problems(problem, plan, outcome)
+        return list(dict.fromkeys([*broken, *stated_training(problem, plan, outcome)]))
     if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
-        found = list(serving_problems(problem, plan))
+        found = list(serving_problems(problem, plan)) or list(misplaced_transfers(problem, plan))
         if found:
             return found
         served = judge_serving(problem, plan.strategy, plan.replicas)
-        return list(serving_outcome_problems(problem, plan, served))
+        return [*serving_outcome_problems(problem, plan, served), *stated_serving(problem, plan, served)]
+    if isinstance(problem, OperatorsProblem) and isinstance(plan, OperatorsPlan):
+        return list(operators_problems(problem, plan))
+    if isinstance(problem, RecommenderProblem) and isinstance(plan, RecommenderPlan):
+        return list(recommender_problems(problem, plan))
     return [f"{plan.name}: a {plan.kind} plan for another kind of job"]
 
 
@@ -62,9 +77,7 @@ def check(problems: Problems, plan: Plan) -> list[str]:
         return found
     for job in plan.jobs:
         found.extend(check_job(problems[job.name], job))
-    used = Counter(
-        gpu for job in plan.jobs for gpu in (job.ranks() if isinstance(job, TrainingPlan) else job.gpus())
-    )
+    used = Counter(gpu for job in plan.jobs for gpu in job.gpus())
     found.extend(f"GPU {gpu} is used by {count} ranks" for gpu, count in used.items() if count > 1)
     if plan.bound > plan.objective.value * (1 + 1e-9):
         found.append(f"the bound {plan.bound:.6g} exceeds the objective {plan.objective.value:.6g}")

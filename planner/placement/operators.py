@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from planner.placement.wires import Wires, link_times, wired_times
 from planner.workload.operators import OperatorFile, OperatorGraph
 
 CPU = -1
@@ -36,6 +37,10 @@ class OperatorProblem:
         Bytes of one accelerator.
     has_cpu
         Whether operators may run on the CPU.
+    sync_rate
+        Rate at which replicas of a stage sum their gradients, bytes/s.
+    wires
+        What moves outputs from device to device; through host memory when ``None``.
     """
 
     graph: OperatorGraph
@@ -43,6 +48,8 @@ class OperatorProblem:
     memory: float
     kind: Kind = "free"
     has_cpu: bool = True
+    sync_rate: float = float("inf")
+    wires: Wires | None = None
 
 
 def operator_problem(file: OperatorFile, kind: Kind) -> OperatorProblem:
@@ -71,6 +78,9 @@ def transfers(graph: OperatorGraph, assignment: Sequence[int], device: int) -> t
 def load(problem: OperatorProblem, assignment: Sequence[int], device: int) -> float:
     """Return the time, s, that a device is busy per sample: run times, and transfers of an accelerator."""
     held = [op for op, place in zip(problem.graph.operators, assignment, strict=True) if place == device]
+    if problem.wires is not None:
+        runs = sum(op.cpu_time if device == CPU else op.accelerator_time for op in held)
+        return runs + sum(wired_times(problem.graph, problem.wires, assignment, device))
     if device == CPU:
         return sum(op.cpu_time for op in held)
     taken, handed = transfers(problem.graph, assignment, device)
@@ -79,8 +89,10 @@ def load(problem: OperatorProblem, assignment: Sequence[int], device: int) -> fl
 
 
 def max_load(problem: OperatorProblem, assignment: Sequence[int]) -> float:
-    """Return the load, s, of the busiest device."""
-    return max(load(problem, assignment, device) for device in (CPU, *range(problem.num_accelerators)))
+    """Return the load, s, of the busiest device, or of the busiest link where there are wires."""
+    links = 0.0 if problem.wires is None else max(link_times(problem.graph, problem.wires, assignment))
+    devices = (load(problem, assignment, device) for device in (CPU, *range(problem.num_accelerators)))
+    return max(links, *devices)
 
 
 def latency(problem: OperatorProblem, assignment: Sequence[int]) -> float:
@@ -94,18 +106,41 @@ def latency(problem: OperatorProblem, assignment: Sequence[int]) -> float:
     ValueError
         If accelerators wait for one another, so that none can start.
     """
+    return max((end for _, _, end in invocations(problem, assignment)), default=0.0)
+
+
+def invocations(problem: OperatorProblem, assignment: Sequence[int]) -> list[tuple[int, float, float]]:
+    """Return unit, start and finish, s, of everything that runs for one sample, in a possible order.
+
+    A unit is an operator on the CPU, by its number, or accelerator ``d`` as ``-1 - d``.
+
+    Raises
+    ------
+    ValueError
+        If accelerators wait for one another, so that none can start.
+    """
     graph = problem.graph
+    waits = unit_waits(graph, assignment)
+    finish: dict[int, float] = {}
+    found = []
+    for unit in _in_order(waits):
+        start = max((finish[other] for other in waits[unit]), default=0.0)
+        busy = graph.operators[unit].cpu_time if unit >= 0 else load(problem, assignment, -1 - unit)
+        finish[unit] = start + busy
+        found.append((unit, start, finish[unit]))
+    if len(found) < len(waits):
+        raise ValueError("accelerators wait for one another")
+    return found
+
+
+def unit_waits(graph: OperatorGraph, assignment: Sequence[int]) -> dict[int, set[int]]:
+    """Return the units that each unit waits for; see :func:`invocations`."""
     units = [index if place == CPU else -1 - place for index, place in enumerate(assignment)]
     waits: dict[int, set[int]] = {unit: set() for unit in units}
     for source, target in graph.edges:
         if units[source] != units[target]:
             waits[units[target]].add(units[source])
-    finish: dict[int, float] = {}
-    for unit in _in_order(waits):
-        start = max((finish[other] for other in waits[unit]), default=0.0)
-        busy = graph.operators[unit].cpu_time if unit >= 0 else load(problem, assignment, -1 - unit)
-        finish[unit] = start + busy
-    return max(finish.values(), default=0.0)
+    return waits
 
 
 def value(problem: OperatorProblem, assignment: Sequence[int]) -> float:
@@ -162,6 +197,8 @@ def _operator_rules(problem: OperatorProblem, assignment: Sequence[int]) -> Iter
     for op, device in zip(problem.graph.operators, assignment, strict=True):
         if device != CPU and not op.on_accelerator:
             yield f"operator {op.key} is on accelerator {device} and runs on a CPU only"
+        if device == CPU and not op.on_cpu:
+            yield f"operator {op.key} is on the CPU and runs on accelerators only"
         if op.colour is not None and home.setdefault(op.colour, device) != device:
             yield f"operator {op.key} is on device {device}, its colour {op.colour} on {home[op.colour]}"
 
@@ -189,11 +226,7 @@ def _invocation_rules(graph: OperatorGraph, assignment: Sequence[int]) -> Iterat
                 key = graph.operators[index].key
                 yield f"accelerator {device} is left and entered again at operator {key}"
                 break
-    units = [index if place == CPU else -1 - place for index, place in enumerate(assignment)]
-    waits: dict[int, set[int]] = {unit: set() for unit in units}
-    for source, target in graph.edges:
-        if units[source] != units[target]:
-            waits[units[target]].add(units[source])
+    waits = unit_waits(graph, assignment)
     if len(list(_in_order(waits))) < len(waits):
         yield "accelerators wait for one another"
 

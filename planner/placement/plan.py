@@ -7,6 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from planner.placement.operators_plan import OperatorsPlan
+from planner.placement.recommender_plan import RecommenderPlan
+from planner.placement.records import Binding, StageMemory
 from planner.schema import Bytes, BytesPerSecond, Document, Name, Record, Seconds, digest, expand
 
 MemoryMode = Literal["pinned-copy", "pageable-copy", "managed", "coherent"]
@@ -41,7 +44,14 @@ class Solver(Record):
 
 
 class Objective(Record):
-    """What was minimised: ``step_time`` (s), ``p99_latency`` (s) or ``gpus``."""
+    """What was minimised.
+
+    Attributes
+    ----------
+    name
+        ``step_time`` (s), ``p99_latency`` (s) or ``gpus``; of an operator graph ``sample_interval`` or
+        ``sample_latency`` (s), of a recommender ``embedding_time`` (s).
+    """
 
     name: str
     value: float
@@ -88,28 +98,6 @@ class LinkLoad(Record):
     utilisation: float
 
 
-class Binding(Record):
-    """Where the process of one rank runs on its host."""
-
-    gpu: str
-    numa: str
-    cores: str
-    nic: str | None = None
-
-
-class StageMemory(Record):
-    """Bytes per device of one pipeline stage, by part, and the capacity that it has to fit in."""
-
-    stage: int
-    parts: dict[str, Bytes]
-    capacity: Bytes
-
-    @property
-    def total(self) -> float:
-        """Sum of the parts, bytes."""
-        return sum(self.parts.values())
-
-
 class Strategy(Record):
     """Parallel degrees and the switches that go with them.
 
@@ -118,6 +106,12 @@ class Strategy(Record):
     sharding
         What data-parallel ranks divide among them: nothing, optimizer states (ZeRO-1), gradients too
         (ZeRO-2), parameters too (ZeRO-3, FSDP).
+    recompute_layers
+        With full recompute: how many layers of every chunk of a stage are recomputed, the first ones; 0 for all.
+    overlap
+        What may hide behind compute: everything, data-parallel communication, gradients alone, nothing.
+    offload
+        What lives in host memory.
     """
 
     tp: int = Field(default=1, ge=1)
@@ -130,6 +124,9 @@ class Strategy(Record):
     recompute: Literal["none", "selective", "full"] = "none"
     sharding: Literal["none", "optimizer", "gradients", "parameters"] = "none"
     sequence_parallel: bool = False
+    recompute_layers: int = Field(default=0, ge=0)
+    overlap: Literal["all", "data", "gradients", "none"] = "all"
+    offload: Literal["none", "optimizer", "activations", "weights"] = "none"
 
     @property
     def num_ranks(self) -> int:
@@ -173,6 +170,10 @@ class TrainingPlan(Record):
     def ranks(self) -> list[str]:
         """Return the GPU of every rank."""
         return [name for item in self.devices for name in expand(item)]
+
+    def gpus(self) -> list[str]:
+        """Return the GPUs of all ranks."""
+        return self.ranks()
 
 
 class CpuPlacement(Record):
@@ -277,7 +278,10 @@ class ServingPlan(Record):
         return [gpu for replica in self.replicas for gpu in replica.gpus()]
 
 
-JobPlan = Annotated[TrainingPlan | ServingPlan, Field(discriminator="kind")]
+ModelPlan = TrainingPlan | ServingPlan
+"""The plan of a job that runs a transformer."""
+AnyPlan = TrainingPlan | ServingPlan | OperatorsPlan | RecommenderPlan
+JobPlan = Annotated[AnyPlan, Field(discriminator="kind")]
 
 
 class Plan(Document):

@@ -4,49 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 
-from planner.costs import Calibration, DeviceRates, Fabric, JobShape, device_rates, fabric
+from planner.costs import Calibration, DeviceRates, JobShape, device_rates
 from planner.costs.kernels import Kernels, kernels
+from planner.costs.measured_host import as_measured
+from planner.costs.offload import host_share
 from planner.costs.serving import ServingRates, serving_rates
 from planner.errors import WorkloadError
-from planner.topology import Device, Hierarchy, Topology
-from planner.workload import BYTES_PER_ELEMENT, ServingJob, TrainingJob, Transformer
-
-
-@dataclass(frozen=True)
-class JobProblem:
-    """A job on GPUs of one device model: what both kinds of job share.
-
-    Attributes
-    ----------
-    hierarchy
-        Locality of the GPUs that may be used.
-    """
-
-    job: TrainingJob | ServingJob
-    model: Transformer
-    topology: Topology
-    hierarchy: Hierarchy
-    device: Device
-    calibration: Calibration
-
-    @cached_property
-    def fabric(self) -> Fabric:
-        """Rates of the levels, efficiencies applied."""
-        return fabric(self.hierarchy, self.calibration, self.device)
-
-    @property
-    def capacity(self) -> float:
-        """Bytes of a device that a plan may fill, the stated margin kept free."""
-        return self.device.memory.value * (1.0 - self.calibration.number("memory_margin"))
-
-    @property
-    def num_gpus(self) -> int:
-        """Number of GPUs that may be used."""
-        limit = self.job.budget.gpus
-        return self.hierarchy.num_gpus if limit is None else min(limit, self.hierarchy.num_gpus)
+from planner.placement.graphs import OperatorsProblem
+from planner.placement.job_problem import JobProblem
+from planner.placement.recommender_problem import RecommenderProblem
+from planner.topology import MachineType, Topology
+from planner.workload import BYTES_PER_ELEMENT, AnyJob, Model, ServingJob, TrainingJob, Transformer
 
 
 @dataclass(frozen=True)
@@ -54,11 +26,18 @@ class TrainingProblem(JobProblem):
     """A training job on GPUs of one device model."""
 
     job: TrainingJob
+    model: Transformer
 
     @cached_property
     def rates(self) -> DeviceRates:
         """Rates of the device at the job's data type."""
         return device_rates(self.device, self.job.precision, self.calibration)
+
+    @property
+    def machines(self) -> list[MachineType]:
+        """The kinds of machine that the GPUs are in."""
+        nodes = dict.fromkeys(gpu.split("/", 1)[0] for gpu in self.hierarchy.gpus)
+        return list({id(m): m for m in (self.topology.node_of[node].machine for node in nodes)}.values())
 
     @cached_property
     def shape(self) -> JobShape:
@@ -67,6 +46,7 @@ class TrainingProblem(JobProblem):
         return JobShape(
             self.model, job.sequence, job.global_batch, job.flash_attention,
             BYTES_PER_ELEMENT[job.precision], job.precision, job.stack,
+            host=host_share(self.machines),
         )  # fmt: skip
 
     @cached_property
@@ -80,6 +60,7 @@ class ServingProblem(JobProblem):
     """A serving job on GPUs of one device model."""
 
     job: ServingJob
+    model: Transformer
 
     @cached_property
     def rates(self) -> ServingRates:
@@ -87,12 +68,38 @@ class ServingProblem(JobProblem):
         return serving_rates(self.device, self.job.precision, self.calibration, graphs=self.job.cuda_graphs)
 
 
-Problem = TrainingProblem | ServingProblem
+Problem = TrainingProblem | ServingProblem | RecommenderProblem | OperatorsProblem
+_PROBLEMS: dict[str, type[JobProblem]] = {
+    "training": TrainingProblem,
+    "serving": ServingProblem,
+    "recommender": RecommenderProblem,
+    "operators": OperatorsProblem,
+}
+
+
+@overload
+def make_problem(
+    job: TrainingJob, model: Model, topology: Topology, calibration: Calibration,
+    gpus: list[str] | None = None,
+) -> TrainingProblem: ...  # fmt: skip
+
+
+@overload
+def make_problem(
+    job: ServingJob, model: Model, topology: Topology, calibration: Calibration,
+    gpus: list[str] | None = None,
+) -> ServingProblem: ...  # fmt: skip
+
+
+@overload
+def make_problem(
+    job: AnyJob, model: Model, topology: Topology, calibration: Calibration, gpus: list[str] | None = None
+) -> Problem: ...
 
 
 def make_problem(
-    job: TrainingJob | ServingJob,
-    model: Transformer,
+    job: AnyJob,
+    model: Model,
     topology: Topology,
     calibration: Calibration,
     gpus: list[str] | None = None,
@@ -104,11 +111,12 @@ def make_problem(
     WorkloadError
         If there is no GPU, or the GPUs are of several device models.
     """
+    topology = as_measured(topology, calibration)
     chosen = list(topology.gpus) if gpus is None else gpus
     if not chosen:
         raise WorkloadError(f"job {job.name!r} needs a GPU and topology {topology.name!r} has none left")
     devices = {topology.device(gpu).name: topology.device(gpu) for gpu in chosen}
-    if len(devices) > 1:
+    if len(devices) > 1 and job.kind != "recommender":
         names = ", ".join(sorted(devices))
         raise WorkloadError(f"job {job.name!r}: GPUs of several models ({names}); choose those of one")
     position = {gpu: index for index, gpu in enumerate(topology.gpus)}
@@ -116,9 +124,9 @@ def make_problem(
     whole = indices == list(range(len(position)))
     hierarchy = topology.hierarchy if whole else topology.hierarchy.subset(indices)
     device = next(iter(devices.values()))
-    if isinstance(job, TrainingJob):
-        return TrainingProblem(job, model, topology, hierarchy, device, calibration)
-    return ServingProblem(job, model, topology, hierarchy, device, calibration)
+    made = _PROBLEMS[job.kind](job, model, topology, hierarchy, device, calibration)
+    assert isinstance(made, Problem)
+    return made
 
 
 def connected_groups(topology: Topology) -> list[list[str]]:
@@ -128,6 +136,19 @@ def connected_groups(topology: Topology) -> list[list[str]]:
     for index, gpu in enumerate(topology.gpus):
         groups.setdefault((topology.device(gpu).name, int(outermost[index])), []).append(gpu)
     return sorted(groups.values(), key=lambda group: (-len(group), group[0]))
+
+
+def groups_for(job: AnyJob, topology: Topology) -> list[list[str]]:
+    """Return the groups of GPUs that a job may run on; a recommender may also mix device models."""
+    groups = connected_groups(topology)
+    if job.kind != "recommender" or len({topology.device(group[0]).name for group in groups}) < 2:
+        return groups
+    outermost = topology.hierarchy.levels[-1].domain_of
+    joined: dict[int, list[str]] = {}
+    for index, gpu in enumerate(topology.gpus):
+        joined.setdefault(int(outermost[index]), []).append(gpu)
+    mixed = [gpus for gpus in joined.values() if gpus not in groups]
+    return [*groups, *sorted(mixed, key=lambda group: (-len(group), group[0]))]
 
 
 def gpu_numbers(problem: Problem, names: list[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

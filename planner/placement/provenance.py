@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from planner.costs import device_rates
 from planner.costs.collectives import efficiency_name
-from planner.placement.plan import ServingPlan, TrainingPlan
-from planner.placement.problem import Problem
+from planner.placement.graphs import OperatorsProblem
+from planner.placement.plan import JobPlan
+from planner.placement.problem import Problem, ServingProblem, TrainingProblem
 
 _COEFFICIENTS = {
     "gemm": ("matmul_efficiency",),
@@ -22,9 +24,23 @@ _COEFFICIENTS = {
     "variation up to p99": ("memory_efficiency",),
     "gradients and optimizer": ("training.stated.data_overlap",),
     "fsdp": ("training.stated.data_overlap",),
+    "lookup": ("memory_efficiency",),
+    "gradient of lookup": ("memory_efficiency",),
+    "dense": ("matmul_efficiency",),
 }
-_MEMORY = ("memory", "decode", "variation up to p99")
-_COMMUNICATION = ("tp", "cp", "ep", "fsdp", "pipeline transfers", "gradients and optimizer")
+_MEMORY = ("memory", "decode", "variation up to p99", "lookup", "gradient of lookup")
+_HOST_LINK = ("prefetch into cache", "transfers in", "transfers out", "busiest link")
+_COMMUNICATION = (
+    "exchange",
+    "gradient exchange",
+    "gradients",
+    "tp",
+    "cp",
+    "ep",
+    "fsdp",
+    "pipeline transfers",
+    "gradients and optimizer",
+)
 _KINDS = {
     "nvlink": ("nvlink", "xgmi"),
     "c2c": ("nvlink-c2c",),
@@ -34,7 +50,7 @@ _KINDS = {
 """Kinds of link that set the rate of a level inside a machine."""
 
 
-def assumed_share(problem: Problem, plan: TrainingPlan | ServingPlan) -> float:
+def assumed_share(problem: Problem, plan: JobPlan) -> float:
     """Return the share of the predicted time that rests on numbers of provenance ``assumed``, 0 to 1.
 
     A part of the time counts as assumed when a number that dominates it is: the device's rate, an
@@ -52,7 +68,9 @@ def _behind(problem: Problem, part: str) -> Iterator[str]:
     coefficients = problem.calibration.coefficients
     for name in _COEFFICIENTS.get(part, ()):
         yield coefficients[name].provenance
-    if part == "cpu stages and transfers":
+    if part in _HOST_LINK:
+        yield from _link_rates(problem)
+    elif part == "cpu stages and transfers":
         yield from _host_rates(problem)
     elif part in _COMMUNICATION:
         for level in problem.hierarchy.levels:
@@ -60,8 +78,19 @@ def _behind(problem: Problem, part: str) -> Iterator[str]:
             yield from _level_rates(problem, level.name)
     elif part in _MEMORY:
         yield problem.device.memory_bandwidth.provenance
-    else:
+    elif isinstance(problem, TrainingProblem | ServingProblem):
         yield problem.rates.provenance
+    elif isinstance(problem, OperatorsProblem):
+        yield from _operator_rates(problem, part)
+    elif problem.job.dense is not None:
+        yield device_rates(problem.device, problem.job.dense.precision, problem.calibration).provenance
+
+
+def _operator_rates(problem: OperatorsProblem, part: str) -> Iterator[str]:
+    """Yield the provenances behind operators of which only operations and bytes are known."""
+    if part == "compute" and any(op.flops or op.traffic for op in problem.model.operators):
+        yield device_rates(problem.device, problem.job.precision, problem.calibration).provenance
+        yield problem.calibration.coefficients["matmul_efficiency"].provenance
 
 
 def _level_rates(problem: Problem, level: str) -> Iterator[str]:
@@ -79,6 +108,12 @@ def _host_rates(problem: Problem) -> Iterator[str]:
     """Yield the provenances of the speeds of host cores and of the links of the host."""
     for machine in problem.topology.document.machines:
         yield from (domain.core_speed.provenance for domain in machine.numa)
+    yield from _link_rates(problem)
+
+
+def _link_rates(problem: Problem) -> Iterator[str]:
+    """Yield the provenances of the rates of links inside hosts."""
+    for machine in problem.topology.document.machines:
         yield from (
             link.bandwidth.provenance for link in machine.links if link.kind not in ("nvlink", "xgmi")
         )

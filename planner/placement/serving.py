@@ -13,8 +13,9 @@ import numpy as np
 from planner.costs import ServingCandidates, ServingCosts, ServingModel, TransferOption, transfer_options
 from planner.costs.host import pool_latency, service_time, traffic
 from planner.placement.groups import serving_spans
-from planner.placement.plan import Replica, ServingPlan, ServingPrediction, StageMemory, Strategy
+from planner.placement.plan import Replica, ServingPlan, ServingPrediction, Strategy
 from planner.placement.problem import ServingProblem, gpu_numbers
+from planner.placement.records import StageMemory
 from planner.topology import MachineType, NumaDomain, route
 from planner.workload import CpuStage
 

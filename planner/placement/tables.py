@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from planner.costs.embeddings import KERNELS, KINDS, EmbeddingCosts, Kernel, OptionSpace, ShardingKind, Shards
-from planner.costs.embeddings.shards import FloatArray, IntArray
+from planner.costs.embeddings.shards import FloatArray, IntArray, rank_seconds
 from planner.schema import Record
 from planner.workload.tables import EmbeddingTable
 
@@ -125,11 +125,12 @@ def table_loads(problem: TableProblem, placements: Sequence[TablePlacement]) -> 
     numbers = np.array([row[:6] for row in rows], dtype=np.int64).reshape(-1, 6)
     factors = np.array([row[6] for row in rows], dtype=np.float64)
     table, kind, kernel, height, width, rank = numbers.T
-    prices = problem.costs.price(Shards(table, kind, kernel, height, width, factors))
-    seconds = np.zeros(problem.costs.world_size)
+    prices = problem.costs.price(
+        Shards(table, kind, kernel, height, width, factors, problem.costs.classes[rank])
+    )
+    seconds = rank_seconds(problem.costs, rank, prices)
     gpu_bytes = np.zeros(problem.costs.world_size, dtype=np.int64)
     host_bytes = np.zeros(len(problem.host_memory), dtype=np.int64)
-    np.add.at(seconds, rank, prices.total)
     np.add.at(gpu_bytes, rank, prices.hbm)
     np.add.at(host_bytes, np.asarray(problem.domain, dtype=np.int64)[rank], prices.host)
     return TableLoads(seconds, gpu_bytes, host_bytes)

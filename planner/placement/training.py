@@ -10,25 +10,39 @@ from numpy.typing import NDArray
 
 from planner.costs import Candidates, Spans, StageCosts, stage_costs
 from planner.costs.blocks import attention_core_flops
-from planner.costs.pipeline import in_flight, split_kinds, stage_memory, stage_times, step_time, tail_times
-from planner.costs.strategy import RECOMPUTE, SHARDING
+from planner.costs.offload import ACTIVATIONS, OFFLOAD, WEIGHTS
+from planner.costs.pipeline import (
+    host_memory,
+    in_flight,
+    repeated,
+    split_kinds,
+    stage_memory,
+    stage_times,
+    step_time,
+    tail_times,
+)
+from planner.costs.strategy import OVERLAP, RECOMPUTE, SHARDING
 from planner.placement.groups import training_spans
-from planner.placement.plan import StageMemory, Strategy, TrainingPlan, TrainingPrediction
+from planner.placement.plan import Strategy, TrainingPlan, TrainingPrediction
 from planner.placement.problem import TrainingProblem, gpu_numbers
+from planner.placement.records import StageMemory
+from planner.placement.rings import on_ring
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+FULL = RECOMPUTE.index("full")
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What the judge computes for one placed strategy."""
+    """What the judge computes for one placed strategy; ``host`` is bytes in host memory per rank of a stage."""
 
     step_time: float
     costs: StageCosts
     dense: IntArray
     moe: IntArray
     memory: dict[str, FloatArray]
+    host: FloatArray
 
 
 def as_candidates(strategy: Strategy) -> Candidates:
@@ -37,6 +51,7 @@ def as_candidates(strategy: Strategy) -> Candidates:
         strategy.tp, strategy.pp, strategy.dp, strategy.cp, strategy.ep,
         strategy.virtual, strategy.micro_batch, RECOMPUTE.index(strategy.recompute),
         SHARDING.index(strategy.sharding), int(strategy.sequence_parallel),
+        strategy.recompute_layers, OVERLAP.index(strategy.overlap), OFFLOAD.index(strategy.offload),
     )  # fmt: skip
     return Candidates(*(np.asarray([number], dtype=np.int64) for number in numbers))
 
@@ -49,6 +64,9 @@ def as_strategy(many: Candidates, row: int) -> Strategy:
         recompute=RECOMPUTE[many.recompute[row]],  # type: ignore[arg-type]
         sharding=SHARDING[many.sharding[row]],  # type: ignore[arg-type]
         sequence_parallel=bool(many.sequence_parallel[row]),
+        recompute_layers=int(many.recompute_layers[row]),
+        overlap=OVERLAP[many.overlap[row]],  # type: ignore[arg-type]
+        offload=OFFLOAD[many.offload[row]],  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -62,6 +80,8 @@ RULES = (
     "a dense model has ep 1",
     "sharding needs dp x cp above 1; sharded gradients and parameters need pp 1 and ep 1",
     "sequence parallelism needs tp above 1 that divides the sequence part; experts under tp need it",
+    "recompute_layers needs full recompute, and more layers than it times pp x virtual",
+    "offloaded weights need sharding none or optimizer; offloaded activations go without recompute_layers",
 )
 
 
@@ -84,6 +104,10 @@ def broken_rules(problem: TrainingProblem, many: Candidates) -> NDArray[np.bool_
         ((many.sharding > 0) & (data == 1)) | ((many.sharding >= 2) & ((many.pp > 1) | (many.ep > 1))),
         (sequence_parallel & ((many.tp == 1) | (part % many.tp != 0)))
         | (~sequence_parallel & (many.tp > 1) & (model.experts is not None)),
+        (many.recompute_layers > 0)
+        & ((many.recompute != FULL) | (many.recompute_layers * many.pp * many.virtual >= model.layers)),
+        ((many.offload == WEIGHTS) & (many.sharding >= 2))
+        | ((many.offload == ACTIVATIONS) & (many.recompute_layers > 0)),
     ])  # fmt: skip
 
 
@@ -97,8 +121,9 @@ def judge_training(
     KeyError
         If a device is not one of the problem's.
     """
-    spans = training_spans(strategy, gpu_numbers(problem, devices), problem.hierarchy)
-    return judge_spans(problem, strategy, layers, spans)
+    gpus = gpu_numbers(problem, devices)
+    ringed = on_ring(problem, strategy, gpus)
+    return judge_spans(ringed, strategy, layers, training_spans(strategy, gpus, ringed.hierarchy))
 
 
 def judge_spans(
@@ -111,7 +136,14 @@ def judge_spans(
     dense, moe = split_kinds(np.asarray(layers, dtype=np.int64), problem.model.dense_layers)
     seconds = step_time(costs, 0, strategy.virtual, dense, moe)
     flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[0]))
-    return TrainingOutcome(seconds, costs, dense, moe, stage_memory(costs, 0, dense, moe, flight))
+    memory, host = (part(costs, 0, dense, moe, flight) for part in (stage_memory, host_memory))
+    return TrainingOutcome(seconds, costs, dense, moe, memory, host)
+
+
+def fits(problem: TrainingProblem, outcome: TrainingOutcome) -> bool:
+    """Return whether every stage fits on its devices and in its share of host memory."""
+    device = np.asarray(sum(outcome.memory.values()))
+    return bool((device <= problem.capacity).all() and (outcome.host <= problem.shape.host.memory).all())
 
 
 def memory_records(problem: TrainingProblem, outcome: TrainingOutcome) -> list[StageMemory]:
@@ -140,6 +172,9 @@ def prediction(problem: TrainingProblem, strategy: Strategy, outcome: TrainingOu
         kind, part = name.split("_", 1)
         layers = float((dense if kind == "dense" else moe).sum())
         parts[part] = parts.get(part, 0.0) + float(values[0]) * layers * count / strategy.pp
+    twice = repeated(costs, 0, dense, moe)
+    again = float((costs.again_dense[0] * twice[0] + costs.again_moe[0] * twice[1]).sum())
+    parts["recompute"] = parts.get("recompute", 0.0) + again * count / strategy.pp
     parts["embedding and head"] = float(costs.first[0] + costs.last[0]) * count / strategy.pp
     parts["pipeline transfers"] = float(costs.hop[0]) * count
     parts["imbalance"] = float(times.max() - times.mean()) * count
@@ -214,6 +249,10 @@ def training_memory_problems(
         if stage < len(plan.memory) and abs(plan.memory[stage].total - total) > 1e-6 * total:
             stated = f"states {plan.memory[stage].total:.6g} bytes"
             yield f"{plan.name}: stage {stage} {stated}, the judge finds {total:.6g}"
+    share = problem.shape.host.memory
+    for stage, size in enumerate(outcome.host):
+        if size > share * (1 + 1e-9):
+            yield f"{plan.name}: stage {stage} needs {size:.4g} bytes of host memory per GPU, of {share:.4g}"
     if len(plan.memory) != len(plan.layers):
         yield f"{plan.name}: memory is stated for {len(plan.memory)} of {len(plan.layers)} stages"
     seconds = plan.prediction.step_time

@@ -1,7 +1,7 @@
 """Reports: the HTML page, plain tables for the terminal, machine pictures, traces."""
 
 from planner.report.bundle import bundle_files, write_folder
-from planner.report.explain import explanation
+from planner.report.explain import explanation, shadow_table
 from planner.report.page import render_report
 from planner.report.summary import Summary, Table, plan_summary, summary_json
 from planner.report.topology_view import topology_svg, topology_text
@@ -15,6 +15,7 @@ __all__ = [
     "explanation",
     "plan_summary",
     "render_report",
+    "shadow_table",
     "summary_json",
     "topology_svg",
     "topology_text",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PLAN = "plan.yaml"
 SIMULATION = "simulation.yaml"
+HOST = "host"
+"""Vendor of ranks that are cores of a host: plans for them are checked on the spot and deployed nowhere."""
 
 
 def bundle_files(study: Study, simulation: SimulationResult | None, plan_path: Path) -> dict[str, str]:
@@ -34,8 +36,11 @@ def bundle_files(study: Study, simulation: SimulationResult | None, plan_path: P
         If the plan cannot be expressed as manifests or scripts.
     """
     target = Target()
-    manifests = kubernetes_bundle(study.plan, study.topology, study.workload, target)
-    scripts = launch_files(study.plan, study.topology, study.workload, target)
+    manifests: Mapping[str, str] = {}
+    scripts: Mapping[str, str] = {}
+    if not any(study.topology.device(gpu).vendor == HOST for gpu in study.topology.gpus):
+        manifests = kubernetes_bundle(study.plan, study.topology, study.workload, target)
+        scripts = launch_files(study.plan, study.topology, study.workload, target)
     summary = summary_json(study.plan, simulation, plan_path)
     files = {
         PLAN: dump_yaml(study.plan),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from planner import units
-from planner.placement.plan import Plan, ServingPlan, TrainingPlan
+from planner.placement.plan import JobPlan, Plan, ServingPlan, TrainingPlan
 from planner.report import wording
 from planner.report.links import busiest_links
 from planner.report.patterns import patterns_table
@@ -15,9 +15,11 @@ from planner.report.summary import (
     baselines_table,
     decisions_table,
     memory_share,
+    placed_tables,
     provenance_note,
 )
 from planner.simulate.result import SimulationResult
+from planner.study import Shadow
 from planner.topology import Topology
 from planner.workload.jobs import WorkloadDocument
 
@@ -33,11 +35,28 @@ def explanation(
         decisions_table(plan),
         patterns_table(plan, topology, workload),
         limits_table(plan, simulation),
+        *placed_tables(plan),
         baselines_table(plan),
     )
     sentence = f"{wording.plan_sentence(plan)}: {wording.status_text(plan)}"
     notes = (*((wording.sentence(plan.proof),) if plan.proof else ()), provenance_note(plan))
     return Summary(plan.name, sentence, tuple(table for table in tables if table.rows), notes)
+
+
+def shadow_table(answers: Sequence[Shadow], unit: str) -> Table:
+    """Return what the objective would be with a little more of the machine."""
+    rows = []
+    for each in answers:
+        if each.value is None or each.bound is None or each.gain is None or each.most is None:
+            rows.append((each.question, "-", "-", "-", each.note))
+            continue
+        shown = [
+            units.show(number, "s") if unit == "s" else f"{number:g}" for number in (each.value, each.bound)
+        ]
+        rows.append((each.question, *shown, f"{each.gain:+.1%}", f"{each.most:.1%}"))
+    note = "Each solved again from the plan; the last column is the most that the proven bound allows."
+    columns = ("question", "objective", "bound", "gain", "at most")
+    return Table("With more of it", columns, tuple(rows), (note,))
 
 
 def limits_table(plan: Plan, simulation: SimulationResult | None = None) -> Table:
@@ -52,21 +71,20 @@ def limits_table(plan: Plan, simulation: SimulationResult | None = None) -> Tabl
     return Table("What limits", ("", "what", "how much"), tuple(rows))
 
 
-def _job_limits(job: TrainingPlan | ServingPlan) -> Iterator[tuple[str, str, str]]:
+def _job_limits(job: JobPlan) -> Iterator[tuple[str, str, str]]:
     breakdown = job.prediction.breakdown
     total = sum(breakdown.values())
     if total > 0:
         name, value = max(breakdown.items(), key=lambda item: item[1])
-        whole = "the step" if isinstance(job, TrainingPlan) else "the p99 latency"
         yield (
             f"time of {job.name}",
             wording.plain(name),
-            f"{units.show(value, 's')}, {wording.share(value / total)} of {whole}",
+            f"{units.show(value, 's')}, {wording.share(value / total)} of {wording.whole(job)}",
         )
     if isinstance(job, TrainingPlan):
         flops = f"{wording.share(job.prediction.model_flops_utilisation)} of peak FLOP/s used"
         yield f"compute of {job.name}", f"{wording.num_gpus(job)} GPUs", flops
-    else:
+    elif isinstance(job, ServingPlan):
         yield (
             f"compute of {job.name}",
             f"{wording.num_gpus(job)} GPUs",
@@ -77,4 +95,8 @@ def _job_limits(job: TrainingPlan | ServingPlan) -> Iterator[tuple[str, str, str
         largest = max(stage.parts, key=lambda part: stage.parts[part], default="")
         used, room = units.show(stage.total, "bytes"), units.show(stage.capacity, "bytes")
         full = wording.share(memory_share(stage.total, stage.capacity))
-        yield f"memory of {job.name}", f"stage {stage.stage}, mostly {largest}", f"{used} of {room}, {full}"
+        yield (
+            f"memory of {job.name}",
+            f"{wording.place_of(job)} {stage.stage}, mostly {largest}",
+            f"{used} of {room}, {full}",
+        )

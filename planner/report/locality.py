@@ -59,6 +59,14 @@ def device_mesh(job: TrainingPlan | ServingPlan, topology: Topology) -> NDArray[
     return mesh if isinstance(job, TrainingPlan) else mesh.swapaxes(0, 1)
 
 
+def common_level(gpus: list[str], topology: Topology) -> Level | None:
+    """Return the innermost level one of whose domains holds all of some GPUs."""
+    place = {gpu: index for index, gpu in enumerate(topology.gpus)}
+    if any(gpu not in place for gpu in gpus):
+        return None
+    return _level_of(np.asarray([[place[gpu] for gpu in gpus]], dtype=np.int64), topology)
+
+
 def _level_of(groups: NDArray[np.int64], topology: Topology) -> Level | None:
     for level in topology.hierarchy.levels:
         domains = level.domain_of[groups]

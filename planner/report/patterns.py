@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from planner import units
-from planner.placement.plan import Plan, Replica, ServingPlan, TrainingPlan, Transfer
+from planner.placement.operators_plan import OperatorsPlan
+from planner.placement.plan import JobPlan, ModelPlan, Plan, Replica, ServingPlan, TrainingPlan, Transfer
+from planner.placement.recommender_plan import RecommenderPlan
 from planner.report import wording
-from planner.report.locality import AXES, reaches
+from planner.report.locality import AXES, common_level, reaches
 from planner.report.names import count
+from planner.report.placed import pattern_rows
 from planner.report.summary import Table, memory_share
 from planner.report.uses import full_name
 from planner.topology import Level, Route, Topology, route
-from planner.workload.jobs import CpuStage, ServingJob, TrainingJob, WorkloadDocument
+from planner.workload.jobs import AnyJob, CpuStage, ServingJob, WorkloadDocument
 
 Row = tuple[str, str, str, str]
 PATTERNS = (
@@ -50,9 +53,14 @@ def patterns_table(plan: Plan, topology: Topology, workload: WorkloadDocument | 
     return Table("The five patterns", ("pattern", "flow", "decision", "why"), tuple(rows))
 
 
-def _rows_of(
-    job: TrainingPlan | ServingPlan, topology: Topology, spec: ServingJob | TrainingJob | None
-) -> Iterator[Row]:
+def _rows_of(job: JobPlan, topology: Topology, spec: AnyJob | None) -> Iterator[Row]:
+    if isinstance(job, OperatorsPlan | RecommenderPlan):
+        yield from pattern_rows(job, PATTERNS)
+        if len(job.gpus()) > 1:
+            level = common_level(job.gpus(), topology)
+            flow = f"{job.name}: {len(job.gpus())} GPUs that exchange data"
+            yield PATTERNS[3], flow, *_reach_words("pipeline", level)
+        return
     if isinstance(job, ServingPlan) and job.replicas:
         served = spec if isinstance(spec, ServingJob) else None
         stages = (
@@ -135,7 +143,7 @@ def _runner_up(transfer: Transfer) -> str:
     return f"; {wording.MODES[transfer.runner_up]} takes {units.show(transfer.runner_up_seconds, 's')}"
 
 
-def _partition_row(job: TrainingPlan | ServingPlan) -> Row:
+def _partition_row(job: ModelPlan) -> Row:
     why = []
     if job.memory:
         fullest = max(job.memory, key=lambda stage: memory_share(stage.total, stage.capacity))

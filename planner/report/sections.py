@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from planner import units
-from planner.placement.plan import Plan, ServingPlan, StageMemory, TrainingPlan
+from planner.placement.plan import JobPlan, Plan
+from planner.placement.records import StageMemory
 from planner.report import wording
 from planner.report.charts import CdfChart, legend, part_classes, sparkline, stacked_bar
 from planner.report.links import busiest_links
@@ -21,6 +22,9 @@ from planner.workload.jobs import ServingJob, Slo, WorkloadDocument
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+
+_PREDICTED = {"training": "predicted step", "serving": "predicted p99", "recommender": "predicted iteration"}
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,13 @@ def facts(plan: Plan, simulation: SimulationResult | None) -> Iterator[Fact]:
         how = "better than" if ratio >= 1.005 else "as good as"
         yield Fact("gain", f"{ratio:.2f} {TIMES}", f"{how} the best simple rule, {name}")
     stages = [
-        (memory_share(stage.total, stage.capacity), stage.stage) for job in plan.jobs for stage in job.memory
+        (memory_share(stage.total, stage.capacity), f"{wording.place_of(job)} {stage.stage}")
+        for job in plan.jobs
+        for stage in job.memory
     ]
     if stages:
-        yield Fact("fullest memory", wording.share(max(stages)[0]), f"of a device, on stage {max(stages)[1]}")
+        fullest = max(stages, key=lambda item: item[0])
+        yield Fact("fullest memory", wording.share(fullest[0]), f"of a device, on {fullest[1]}")
     for link in busiest_links(plan, simulation, 1):
         yield Fact("busiest link", wording.share(link.utilisation), f"{link.source} → {link.target}")
     yield Fact(
@@ -93,16 +100,16 @@ def _simulated(plan: Plan, simulation: SimulationResult | None) -> str:
     for job in simulation.jobs if simulation is not None else ():
         if plan.objective.name == "step_time" and job.step_time is not None:
             return f"simulated {units.show(job.step_time, 's')}"
+        if plan.objective.name in ("sample_interval", "sample_latency") and job.step_time is not None:
+            return f"simulated {units.show(job.step_time, 's')}"
         if plan.objective.name == "p99_latency" and "latency" in job.latency:
             return f"simulated {units.show(job.latency['latency'].p99, 's')}"
     return "predicted"
 
 
-def breakdown_bars(job: TrainingPlan | ServingPlan, result: JobSimulation | None) -> Bars | None:
+def breakdown_bars(job: JobPlan, result: JobSimulation | None) -> Bars | None:
     """Return where the predicted time goes, and where the simulated latency goes."""
-    bars = {
-        "predicted step" if isinstance(job, TrainingPlan) else "predicted p99": dict(job.prediction.breakdown)
-    }
+    bars = {_PREDICTED.get(job.kind, "predicted"): dict(job.prediction.breakdown)}
     if result is not None and result.split:
         bars["simulated mean"] = dict(result.split)
     bars = {label: parts for label, parts in bars.items() if sum(parts.values()) > 0}
@@ -126,7 +133,7 @@ def _words(label: str, parts: dict[str, float], unit: str) -> str:
     return f"{label}: {listed}"
 
 
-def memory_bars(job: TrainingPlan | ServingPlan) -> Bars | None:
+def memory_bars(job: JobPlan) -> Bars | None:
     """Return the memory of a device of each stage; neighbours that are equal share a bar."""
     if not job.memory:
         return None
@@ -134,7 +141,8 @@ def memory_bars(job: TrainingPlan | ServingPlan) -> Bars | None:
     full = 1.02 * max(max(stage.total, stage.capacity) for stage in job.memory)
     rows = []
     for first, last in _equal_runs(job.memory):
-        name = f"stage {first.stage}" if first is last else f"stages {first.stage}{DASH}{last.stage}"
+        what = wording.place_of(job)
+        name = f"{what} {first.stage}" if first is last else f"{what}s {first.stage}{DASH}{last.stage}"
         used, room = units.show(first.total, "bytes"), units.show(first.capacity, "bytes")
         bar = stacked_bar(
             first.parts, classes, full, "bytes", _words(name, first.parts, "bytes"), first.capacity
@@ -296,7 +304,7 @@ class JobSections:
     latency: Latency | None
 
 
-def _brief(job: TrainingPlan | ServingPlan, result: JobSimulation | None) -> Table:
+def _brief(job: JobPlan, result: JobSimulation | None) -> Table:
     """Return the performance of a job without what the page draws elsewhere."""
     table = performance_table(job, result)
     rows = tuple(row for row in table.rows if not row[0].endswith((", p50", ", p95")))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from planner import units
-from planner.placement.plan import Plan, ServingPlan, TrainingPlan
-from planner.report import wording
+from planner.placement.operators_plan import OperatorsPlan
+from planner.placement.plan import JobPlan, Plan, ServingPlan, TrainingPlan
+from planner.placement.recommender_plan import RecommenderPlan
+from planner.placement.records import StageMemory
+from planner.report import placed, wording
 from planner.report.links import busiest_links
+from planner.report.names import DASH
 from planner.simulate.result import JobSimulation, SimulationResult
 
 
@@ -42,7 +47,8 @@ class Summary:
 def plan_summary(plan: Plan, simulation: SimulationResult | None = None) -> Summary:
     """Return what was decided, how good it is proven to be, what it gives, and why the next best lost."""
     performance = [performance_table(job, job_simulation(simulation, job.name)) for job in plan.jobs]
-    tables = [_result(plan), *performance, memory_table(plan), links_table(plan, simulation)]
+    tables = [_result(plan), *performance, *placed_tables(plan), memory_table(plan)]
+    tables.append(links_table(plan, simulation))
     tables += [baselines_table(plan), decisions_table(plan)]
     return Summary(
         plan.name,
@@ -66,22 +72,45 @@ def _result(plan: Plan) -> Table:
         (wording.objective_name(objective), wording.objective_text(objective, objective.value)),
         ("bound", wording.objective_text(objective, plan.bound)),
         ("gap", wording.share(plan.gap)),
-        (
-            "search",
-            f"{solver.visited} of {solver.candidates} strategies placed in {units.show(solver.seconds, 's')}",
-        ),
+        ("search", _search(plan, f"in {units.show(solver.seconds, 's')}")),
         *((f"{job.name}", f"{wording.num_gpus(job)} GPUs") for job in plan.jobs),
     )
     return Table("Result", ("", ""), rows, (wording.sentence(plan.proof),) if plan.proof else ())
 
 
-def performance_table(job: TrainingPlan | ServingPlan, result: JobSimulation | None) -> Table:
+def _search(plan: Plan, time: str) -> str:
+    """Return what was searched; of strategies, how many were placed."""
+    if all(isinstance(job, TrainingPlan | ServingPlan) for job in plan.jobs):
+        return f"{plan.solver.visited} of {plan.solver.candidates} strategies placed {time}"
+    return time
+
+
+def placed_tables(plan: Plan) -> list[Table]:
+    """Return what jobs place one by one: stages of operator graphs, tables of recommenders."""
+    found = [placed.listed(job) for job in plan.jobs]
+    return [
+        Table(title, columns, rows, (note,) * bool(note))
+        for title, columns, rows, note in filter(None, found)
+    ]
+
+
+def performance_table(job: JobPlan, result: JobSimulation | None) -> Table:
     """Return predicted and, where there are any, simulated figures of a job."""
-    rows = list(_training_rows(job, result) if isinstance(job, TrainingPlan) else _serving_rows(job, result))
+    rows = list(_rows(job, result))
     width = 2 if result is None else 3
     columns = ("", "predicted", "simulated")[:width]
     shown = tuple(row[:width] for row in rows)
     return Table(f"Performance of {job.name}", columns, shown, _predicted_notes(job, result))
+
+
+def _rows(job: JobPlan, result: JobSimulation | None) -> Iterator[tuple[str, ...]]:
+    if isinstance(job, TrainingPlan):
+        return _training_rows(job, result)
+    if isinstance(job, ServingPlan):
+        return _serving_rows(job, result)
+    if isinstance(job, OperatorsPlan):
+        return placed.operators_rows(job, result)
+    return placed.recommender_rows(job, result)
 
 
 def job_simulation(simulation: SimulationResult | None, name: str) -> JobSimulation | None:
@@ -90,9 +119,9 @@ def job_simulation(simulation: SimulationResult | None, name: str) -> JobSimulat
     return next((job for job in jobs if job.name == name), None)
 
 
-def _predicted_notes(job: TrainingPlan | ServingPlan, result: JobSimulation | None) -> tuple[str, ...]:
+def _predicted_notes(job: JobPlan, result: JobSimulation | None) -> tuple[str, ...]:
     parts = sorted(job.prediction.breakdown.items(), key=lambda item: -item[1])
-    what = "the step" if isinstance(job, TrainingPlan) else "the p99 latency"
+    what = wording.whole(job)
     notes = (
         [
             f"{what} goes to "
@@ -144,25 +173,36 @@ def memory_table(plan: Plan) -> Table:
     """Return the memory of a device of each stage, by part."""
     rows = []
     for job in plan.jobs:
-        for stage in job.memory:
+        for name, stage in _folded(job):
             parts = ", ".join(
-                f"{wording.plain(name)} {units.show(size, 'bytes')}"
-                for name, size in stage.parts.items()
+                f"{wording.plain(part)} {units.show(size, 'bytes')}"
+                for part, size in stage.parts.items()
                 if size
             )
             used, room = units.show(stage.total, "bytes"), units.show(stage.capacity, "bytes")
             rows.append(
                 (
                     job.name,
-                    str(stage.stage),
+                    name,
                     used,
                     room,
                     wording.share(memory_share(stage.total, stage.capacity)),
                     parts,
                 )
             )
-    columns = ("job", "stage", "used", "capacity", "share", "parts")
+    named = {wording.place_of(job) for job in plan.jobs}
+    columns = ("job", " or ".join(sorted(named)), "used", "capacity", "share", "parts")
     return Table("Memory per device", columns, tuple(rows))
+
+
+def _folded(job: JobPlan) -> Iterator[tuple[str, StageMemory]]:
+    """Yield the memory records of a job by number; neighbouring ranks that hold as much are one."""
+    if not isinstance(job, RecommenderPlan):
+        yield from ((str(stage.stage), stage) for stage in job.memory)
+        return
+    for _, group in groupby(job.memory, key=lambda stage: (stage.parts, stage.capacity)):
+        first, *others = group
+        yield f"{first.stage}{DASH}{others[-1].stage}" if others else str(first.stage), first
 
 
 def memory_share(used: float, capacity: float) -> float:
@@ -258,7 +298,7 @@ def summary_json(plan: Plan, simulation: SimulationResult | None, plan_path: str
     }  # fmt: skip
 
 
-def _prediction(job: TrainingPlan | ServingPlan, result: JobSimulation | None) -> dict[str, object]:
+def _prediction(job: JobPlan, result: JobSimulation | None) -> dict[str, object]:
     """Return predicted figures, and simulated ones under ``simulated``."""
     if isinstance(job, TrainingPlan):
         said: dict[str, object] = {
@@ -267,6 +307,8 @@ def _prediction(job: TrainingPlan | ServingPlan, result: JobSimulation | None) -
             "model_flops_utilisation": job.prediction.model_flops_utilisation,
         }
         seen: dict[str, object] = {} if result is None else {"step_time_s": result.step_time}
+    elif isinstance(job, OperatorsPlan | RecommenderPlan):
+        said, seen = placed.prediction_json(job, result)
     else:
         fields = ("ttft_mean", "ttft_p99", "tpot_mean", "tpot_p99", "latency_mean", "latency_p99")
         said = {"throughput_tokens_per_second": job.prediction.throughput_tokens_per_second}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from planner.placement.plan import Plan, Replica, ServingPlan, TrainingPlan
+from planner.placement.operators_plan import OperatorsPlan
+from planner.placement.plan import ModelPlan, Plan, Replica, ServingPlan, TrainingPlan
+from planner.placement.recommender_plan import RecommenderPlan
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,16 @@ def occupancy(plan: Plan | None) -> Occupancy:
         }
         first = len(result.groups)
         alone = len(plan.jobs) == 1 if plan is not None else True
+        if isinstance(job, OperatorsPlan):
+            _add_operators(result, job, shares, alone=alone)
+            continue
+        if isinstance(job, RecommenderPlan):
+            result.groups.append(
+                UseGroup(job.name, 0, job.name, max(filter(None, shares.values()), default=None))
+            )
+            for rank, gpu in enumerate(job.ranks()):
+                result.gpus.setdefault(gpu, []).append(Use(first, 0, f"rank {rank}"))
+            continue
         for stage in range(job.strategy.pp):
             result.groups.append(UseGroup(job.name, stage, _label(job, stage, alone), shares.get(stage)))
         if isinstance(job, TrainingPlan):
@@ -77,10 +89,22 @@ def occupancy(plan: Plan | None) -> Occupancy:
     return result
 
 
-def _label(job: TrainingPlan | ServingPlan, stage: int, alone: bool) -> str:
+def _label(job: ModelPlan, stage: int, alone: bool) -> str:
     if job.strategy.pp == 1:
         return job.name
     return f"stage {stage}" if alone else f"{job.name}, stage {stage}"
+
+
+def _add_operators(
+    result: Occupancy, job: OperatorsPlan, shares: Mapping[int, float | None], *, alone: bool
+) -> None:
+    for place, stage in enumerate(job.stages):
+        if stage.devices:
+            name = f"stage {place}" if alone else f"{job.name}, stage {place}"
+            result.groups.append(UseGroup(job.name, place, name, shares.get(place)))
+            for copy, gpu in enumerate(stage.devices):
+                use = Use(len(result.groups) - 1, 0, f"{len(stage.operators)} operators, copy {copy}")
+                result.gpus.setdefault(gpu, []).append(use)
 
 
 def _add_training(result: Occupancy, job: TrainingPlan, first: int) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import groupby
 
 from planner import units
-from planner.placement.plan import Objective, Plan, ServingPlan, Strategy, TrainingPlan
+from planner.placement.operators_plan import OperatorsPlan
+from planner.placement.plan import JobPlan, ModelPlan, Objective, Plan, Strategy, TrainingPlan
+from planner.placement.recommender_plan import RecommenderPlan
 from planner.report.names import MINUS, TIMES
 
 SHARDING = {
@@ -28,7 +31,18 @@ SWITCHES = {
     "core": "core switch",
 }  # fmt: skip
 METRICS = {"latency": "end to end", "ttft": "first token", "tpot": "per output token"}
-_OBJECTIVES = {"step_time": "step time", "p99_latency": "p99 latency", "gpus": "GPUs"}
+_OBJECTIVES = {
+    "step_time": "step time", "p99_latency": "p99 latency", "gpus": "GPUs",
+    "sample_interval": "time between samples", "sample_latency": "time of one sample",
+    "embedding_time": "embedding time of the busiest rank",
+}  # fmt: skip
+WHOLE = {
+    "training": "the step",
+    "serving": "the p99 latency",
+    "operators": "the busiest device",
+    "recommender": "the iteration",
+}
+"""What the parts of a predicted time add up to, by kind of job."""
 
 
 def shown(value: float, unit: str) -> str:
@@ -103,8 +117,48 @@ def layers_text(layers: list[int]) -> str:
     return ", ".join(f"{value} {TIMES} {many}" if many > 1 else str(value) for value, many in runs)
 
 
-def job_sentence(job: TrainingPlan | ServingPlan) -> str:
+def whole(job: JobPlan) -> str:
+    """Return what the parts of a job's predicted time add up to."""
+    latency = isinstance(job, OperatorsPlan) and job.objective == "latency"
+    return "the time of a sample" if latency else WHOLE[job.kind]
+
+
+def place_of(job: JobPlan) -> str:
+    """Return what the numbers of a job's memory records count: stages, or ranks."""
+    return "rank" if isinstance(job, RecommenderPlan) else "stage"
+
+
+def job_sentence(job: JobPlan) -> str:
     """Return the placement of a job in one sentence."""
+    if isinstance(job, OperatorsPlan):
+        return _operators_sentence(job)
+    if isinstance(job, RecommenderPlan):
+        return _recommender_sentence(job)
+    return _model_sentence(job)
+
+
+def _operators_sentence(job: OperatorsPlan) -> str:
+    how = "consecutive parts of the graph" if job.contiguous else "any parts of the graph"
+    gpus = [stage for stage in job.stages if not stage.on_host]
+    text = f"{sum(len(stage.operators) for stage in job.stages)} operators on {len(job.gpus())} GPUs"
+    hosted = sum(len(stage.operators) for stage in job.stages if stage.on_host)
+    parts = [text] + ([f"{hosted} of them on the host of {job.host}"] if hosted else [])
+    return ", ".join([*parts, *([how] if len(gpus) > 1 else [])])
+
+
+def _recommender_sentence(job: RecommenderPlan) -> str:
+    ways = Counter(plain(table.sharding) for table in job.tables)
+    shown = ", ".join(f"{many} {way}" for way, many in ways.most_common())
+    tiers = Counter(table.tier for table in job.tables)
+    parts = [f"{len(job.tables)} tables over {len(job.gpus())} GPUs: {shown}"]
+    if tiers["cached"]:
+        parts.append(f"{tiers['cached']} behind a GPU cache")
+    if tiers["host"]:
+        parts.append(f"{tiers['host']} in host memory")
+    return ", ".join(parts)
+
+
+def _model_sentence(job: ModelPlan) -> str:
     strategy = job.strategy
     if isinstance(job, TrainingPlan):
         parts = [degrees(strategy), f"micro-batch {strategy.micro_batch} {TIMES} {job.num_micro_batches}"]
@@ -142,6 +196,6 @@ def status_text(plan: Plan) -> str:
     return f"feasible, at most {share(plan.gap)} from the optimum"
 
 
-def num_gpus(job: TrainingPlan | ServingPlan) -> int:
+def num_gpus(job: JobPlan) -> int:
     """Return how many GPUs a job takes."""
-    return len(job.ranks()) if isinstance(job, TrainingPlan) else len(job.gpus())
+    return len(job.gpus())

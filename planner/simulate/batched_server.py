@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import simpy
 
+from planner.simulate.alarm import LAST, Alarm
 from planner.simulate.batcher import Batcher, BatcherPolicy, Decision
-from planner.simulate.network import LAST, Alarm
 
 
 class Answer(NamedTuple):

@@ -21,17 +21,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from simpy.events import NORMAL
 
 from planner.errors import SimulationError
+from planner.simulate.alarm import Alarm
 from planner.simulate.decode_set import DecodeSet
 from planner.simulate.iterations import Piece, StepTimes
 from planner.simulate.kv_cache import BlockPool
-from planner.simulate.network import Alarm
 from planner.simulate.outcome import MOST_SPANS, Busy
 from planner.simulate.sequence import Limits, Request
 from planner.simulate.step import Step
@@ -87,7 +85,11 @@ class Replica:
         if len(self._waiting) >= self.limits.max_batch:
             self._begin()
         elif len(self._waiting) == 1:
-            self._at(self.limits.window, self._begin)
+            self._turn = Alarm(self.env, self._gathered, self.limits.window, NORMAL)
+
+    def _gathered(self, turn: simpy.Event) -> None:
+        if turn is self._turn:  # nothing else was put in its place since
+            self._begin()
 
     def _begin(self) -> None:
         """Begin the next step, if there is anything to do."""
@@ -100,7 +102,7 @@ class Replica:
         if self.limits.overlapped:
             self._next = self._put_together()
         self._prolong(step)
-        self._at(step.elapsed(step.count), self._end)
+        self._turn = Alarm(self.env, self._ended, step.elapsed(step.count), NORMAL)
 
     def _prolong(self, step: Step) -> None:
         """Let a decode step stand for all that follow and are like it."""
@@ -116,14 +118,16 @@ class Replica:
         count = step.finished_by(self.env.now)
         if count < step.count:
             step.count = count
-            self._at(max(step.begin + step.elapsed(count) - self.env.now, 0.0), self._end)
+            left = max(step.begin + step.elapsed(count) - self.env.now, 0.0)
+            self._turn = Alarm(self.env, self._ended, left, NORMAL)
 
-    def _end(self) -> None:
+    def _ended(self, turn: simpy.Event) -> None:
         """Hand out the tokens of the step, and begin the next."""
         step = self._current
-        assert step is not None
+        if turn is not self._turn or step is None:
+            return  # something else was put in its place
         if step.count > 1:
-            self._pool.take(self._decoding.opened(self._last + 1, step.count - 1))
+            self._pool.take(self._decoding.opened_in(self._last + 1, step.count - 1))
             self._last += step.count - 1
             if self._next is not None:
                 self._next.context += step.count - 1
@@ -139,26 +143,20 @@ class Replica:
             self._finish(request)
         self._begin()
 
-    def _at(self, delay: float, call: Callable[[], None]) -> None:
-        """Call something after a delay, unless something else is put in its place before."""
-        self._turn = Alarm(self.env, partial(self._due, call), delay, NORMAL)
-
-    def _due(self, call: Callable[[], None], turn: simpy.Event) -> None:
-        if turn is self._turn:
-            call()
-
     # -- scheduling --------------------------------------------------------------------------------------
 
     def _put_together(self) -> Step | None:
         """Return the next step; ``None`` when there is nothing to do."""
         number = self._last + 1
-        preempted = self._make_room(number)
+        preempted = False
+        if self._decoding.opened(number) > self._pool.free:
+            preempted = self._make_room(number)
         batch = self._decoding.batch
         step = Step(batch, self.limits.max_tokens - batch, self._decoding.context(number), preempted)
         self._pool.take(self._decoding.opened(number))
         if self._partial is not None and step.budget and not self._continue(step, self._partial, number):
             step.preempted = True
-        if not step.preempted:
+        if self._waiting and not step.preempted:
             self._admit(step, number)
         if not batch and not step.pieces:
             return None

@@ -13,8 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from planner.errors import SimulationError
-from planner.simulate.links import LinkSpec
-from planner.simulate.replay import FlowTrace, TracedFlow
+from planner.simulate.links import FlowTrace, LinkSpec, TracedFlow
 
 SWITCH = -1
 """Stands for the switch in a message that is reduced, or copied, on its way."""

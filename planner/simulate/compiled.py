@@ -34,13 +34,11 @@ class CompiledFluid:
         self._vacant: list[int] = []
         self._arriving: list[int] = []
         self._leaving: list[int] = []
-        rows = np.zeros(len(capacity), layout.ROW)
-        rows["capacity"], rows["head"] = capacity, -1
         self._width = 4
-        self._state = _state(rows, 0, self._width)
+        self._state = layout.new_state(layout.new_rows(capacity), 0, self._width)
         self._grow_flows(64)
         self._chunks: list[layout.Records] = []
-        self._changes = np.zeros(max(4 * len(rows), 1 << 12), layout.CHANGE)
+        self._changes = np.zeros(max(4 * len(capacity), 1 << 12), layout.CHANGE)
         self._num_changes = self._before = 0  # changes logged, now and before the last update
 
     def add_route(self, rows: Sequence[int], weights: Sequence[float], alone: float) -> int:
@@ -81,9 +79,8 @@ class CompiledFluid:
         """Solve for the rates from ``now`` on; see `Fluid.update`."""
         if not self._record:
             self._num_changes = 0
-        elif self._num_changes + len(self._state.rows) > len(self._changes):
-            self._chunks.append(self._changes[: self._num_changes])
-            self._changes, self._num_changes = np.empty_like(self._changes), 0
+        else:
+            self._make_room(len(self._state.rows))
         self._before = self._num_changes
         self._num_changes = kernels.update(
             self._state,
@@ -115,6 +112,12 @@ class CompiledFluid:
         """Set the capacity of a row; see `Fluid.resize`."""
         self._state.rows["capacity"][row] = capacity
 
+    def note(self, time: float, row: int, load: float) -> None:
+        """Log a load; see `Fluid.note`."""
+        self._make_room(1)
+        self._changes[self._num_changes] = (time, row, load)
+        self._num_changes += 1
+
     def log(self) -> LoadLog:
         """Return all changes of load; see `Fluid.log`."""
         last = self._changes[: self._num_changes if self._record else 0]
@@ -125,6 +128,12 @@ class CompiledFluid:
         """Return the time lost per row; see `Fluid.waiting`."""
         waiting: FloatArray = self._state.rows["waiting"] * float(self._record)
         return waiting
+
+    def _make_room(self, more: int) -> None:
+        """Make room for more changes of load."""
+        if self._num_changes + more > len(self._changes):
+            self._chunks.append(self._changes[: self._num_changes])
+            self._changes, self._num_changes = np.empty_like(self._changes), 0
 
     def _end(self, slot: int) -> Ended:
         first, state = slot * self._width, self._state
@@ -144,7 +153,7 @@ class CompiledFluid:
         self._orders += [0] * more
         self._vacant += range(old + more - 1, old - 1, -1)
         state = self._state
-        self._state = _state(state.rows, old + more, self._width)
+        self._state = layout.new_state(state.rows, old + more, self._width)
         self._scratch = np.zeros(old + more, dtype=np.int64)
         self._state.counts[:] = state.counts
         self._state.flows[:old] = state.flows
@@ -162,25 +171,6 @@ class CompiledFluid:
             known = numbers >= 0
             numbers[known] = numbers[known] // old * width + numbers[known] % old
         self._width, self._state = width, state._replace(hops=hops.reshape(-1))
-
-
-def _state(rows: layout.Records, num_flows: int, width: int) -> layout.State:
-    num_levels = len(rows) + num_flows
-    return layout.State(
-        flows=np.zeros(num_flows, layout.FLOW),
-        rows=rows,
-        hops=np.zeros(num_flows * width, layout.HOP),
-        steps=np.zeros(0, layout.STEP),
-        finish=np.zeros(num_flows),
-        queue=np.zeros(num_flows, dtype=np.int64),
-        place=np.full(num_flows, -1),
-        levels=np.zeros(num_levels),
-        level_queue=np.zeros(num_levels, dtype=np.int64),
-        level_place=np.zeros(num_levels, dtype=np.int64),
-        moving=np.zeros(num_flows, dtype=np.int64),
-        touched=np.zeros(len(rows), dtype=np.int64),
-        counts=np.zeros(3, dtype=np.int64),
-    )
 
 
 def _slots(numbers: list[int]) -> IntArray:

@@ -60,13 +60,16 @@ class DecodeSet:
         """Return the mean number of cached tokens in a step."""
         return self._offset / self.batch + step if self.batch else 0.0
 
-    def opened(self, step: int, count: int = 1) -> int:
+    def opened(self, step: int) -> int:
+        """Return how many blocks the members open in a step."""
+        return self._opening[step % self._size]
+
+    def opened_in(self, step: int, count: int) -> int:
         """Return how many blocks the members open in ``count`` steps from ``step`` on."""
         rounds, rest = divmod(count, self._size)
-        total = rounds * self.batch
-        for later in range(step, step + rest):
-            total += self._opening[later % self._size]
-        return total
+        first = step % self._size
+        past = max(first + rest - self._size, 0)
+        return rounds * self.batch + sum(self._opening[first : first + rest]) + sum(self._opening[:past])
 
     def affordable(self, step: int, blocks: int, most: int) -> int:
         """Return how many steps from ``step`` on a number of blocks lasts, at most ``most``."""

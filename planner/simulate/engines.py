@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import simpy
+from simpy.events import NORMAL
+
+from planner.simulate.alarm import Alarm
 
 Work: TypeAlias = float | Callable[[], simpy.Event]
 Steps: TypeAlias = Generator[simpy.Event, Any, "Span"]
@@ -39,13 +43,13 @@ class Gauge:
 
     def add(self, change: int) -> None:
         """Raise or lower the count."""
-        now = self._env.now
-        if self.value:
-            self._integral += self.value * (now - self._since)
+        now, value = self._env.now, self.value
+        if value:
+            self._integral += value * (now - self._since)
         self._since = now
-        self.value += change
-        if self.value > self.peak:
-            self.peak = self.value
+        self.value = value = value + change
+        if value > self.peak:
+            self.peak = value
 
     @property
     def integral(self) -> float:
@@ -89,7 +93,7 @@ class Server:
         self.env, self.name, self.trace, self.served = env, name, trace, 0
         self.in_service, self.queue = Gauge(env), Gauge(env)
         self._free, self._by_priority = num_servers, by_priority
-        self._turns: list[tuple[int, int, simpy.Event]] = []
+        self._turns: list[tuple[int, int, Callable[[], object]]] = []
         self._order = 0
 
     @property
@@ -115,6 +119,43 @@ class Server:
         finally:
             self.in_service.add(-1)
             self._hand_on()
+        return self._note(name, start)
+
+    def submit(self, name: str, work: Work, then: Callable[[], None]) -> None:
+        """Do one piece of work when a server is free and call ``then`` at its end: `run` without a process.
+
+        It counts as priority 0 and cannot be interrupted.
+        """
+        if self._free:
+            self._free -= 1
+            self._serve(name, work, then)
+        else:
+            self._order += 1
+            heapq.heappush(self._turns, (0, self._order, partial(self._take_turn, name, work, then)))
+            self.queue.add(1)
+
+    def _take_turn(self, name: str, work: Work, then: Callable[[], None]) -> None:
+        self.queue.add(-1)
+        self._serve(name, work, then)
+
+    def _serve(self, name: str, work: Work, then: Callable[[], None]) -> None:
+        self.in_service.add(1)
+        end = partial(self._end, name, self.env.now, then)
+        if callable(work):
+            done = work()
+            assert done.callbacks is not None
+            done.callbacks.append(end)
+        else:
+            Alarm(self.env, end, work, NORMAL)
+
+    def _end(self, name: str, start: float, then: Callable[[], None], _: simpy.Event) -> None:
+        self.in_service.add(-1)
+        self._hand_on()
+        self._note(name, start)
+        then()
+
+    def _note(self, name: str, start: float) -> Span:
+        """Count a piece of work that has just ended."""
         span = Span(name, start, self.env.now)
         self.served += 1
         if self.trace is not None:
@@ -124,8 +165,8 @@ class Server:
     def _wait(self, priority: int) -> Generator[simpy.Event, Any, None]:
         """Wait for a turn; the server that becomes free then is taken already."""
         self._order += 1
-        turn = self.env.event()
-        heapq.heappush(self._turns, (priority, self._order, turn))
+        order, turn = self._order, self.env.event()
+        heapq.heappush(self._turns, (priority, order, turn.succeed))
         self.queue.add(1)
         try:
             yield turn
@@ -133,7 +174,7 @@ class Server:
             if turn.triggered:
                 self._hand_on()
             else:
-                self._turns = [entry for entry in self._turns if entry[2] is not turn]
+                self._turns = [entry for entry in self._turns if entry[1] != order]
                 heapq.heapify(self._turns)
             raise
         finally:
@@ -142,7 +183,7 @@ class Server:
     def _hand_on(self) -> None:
         """Give a free server to the first in the queue."""
         if self._turns:
-            heapq.heappop(self._turns)[2].succeed()
+            heapq.heappop(self._turns)[2]()
         else:
             self._free += 1
 

@@ -65,6 +65,9 @@ class Fluid(Protocol):
     def resize(self, row: int, capacity: float) -> None:
         """Set the capacity of a row, bytes/s; pass the row to the next update as resized."""
 
+    def note(self, time: float, row: int, load: float) -> None:
+        """Log the load, bytes/s, of a row that no flow here is on; by row in order of time, s."""
+
     def log(self) -> LoadLog:
         """Return all changes of load so far; empty when not recording."""
 
@@ -133,9 +136,7 @@ class PlainFluid:
             self._move(flow, now)
         if self._record:
             for row in self._changed:
-                self._times.append(now)
-                self._rows.append(row.index)
-                self._loads.append(row.load)
+                self.note(now, row.index, row.load)
         if len(self._finishes) > 4 * self._num_flows + 64:
             self._finishes = [entry for entry in self._finishes if entry[0] == entry[2].finish]
             heapq.heapify(self._finishes)
@@ -158,6 +159,12 @@ class PlainFluid:
     def resize(self, row: int, capacity: float) -> None:
         """Set the capacity of a row; see `Fluid.resize`."""
         self._shares.rows[row].capacity = capacity
+
+    def note(self, time: float, row: int, load: float) -> None:
+        """Log a load; see `Fluid.note`."""
+        self._times.append(time)
+        self._rows.append(row)
+        self._loads.append(load)
 
     def log(self) -> LoadLog:
         """Return all changes of load; see `Fluid.log`."""

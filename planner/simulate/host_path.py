@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from planner.costs.host import service_time
 from planner.errors import SimulationError
@@ -20,7 +20,10 @@ from planner.workload import CpuStage
 
 if TYPE_CHECKING:
     import simpy
-    from simpy.events import ProcessGenerator
+
+Then: TypeAlias = Callable[[], None]
+Part: TypeAlias = Callable[[Then], None]
+"""A part of a request's way: starts it, and calls something at its end."""
 
 
 @dataclass(frozen=True)
@@ -159,21 +162,25 @@ class Host:
             if move.copied
         }
         self.workers = {stage.name: stage.workers for stage in stages}
+        self._before, self._after = self._worked(plan.before), self._worked(plan.after)
+        self._inwards = [self._moved(move) for move in plan.inwards]
+        self._outwards = [self._moved(move) for move in plan.outwards]
 
-    def work(self, stages: Sequence[Stage]) -> ProcessGenerator:
-        """Run a request through CPU stages; part of a process."""
-        for stage in stages:
-            yield from self.pools[stage.name].run(stage.name, stage.service)
-            if stage.handed is not None:
-                yield self._send(stage.handed)
+    def before(self, then: Then) -> None:
+        """Run a request through the CPU stages before the model; the end is a call, as of all of these."""
+        _in_turn(self._before, 0, then)
 
-    def move(self, moves: Sequence[Move]) -> ProcessGenerator:
-        """Move a request's bytes between host and GPU; part of a process."""
-        for move in moves:
-            if move.copied:
-                yield from self.engines[move.name].run(move.name, partial(self._send, move))
-            else:
-                yield self._send(move)
+    def inwards(self, then: Then) -> None:
+        """Move a request's bytes to the GPU."""
+        _in_turn(self._inwards, 0, then)
+
+    def outwards(self, then: Then) -> None:
+        """Move a request's bytes from the GPU."""
+        _in_turn(self._outwards, 0, then)
+
+    def after(self, then: Then) -> None:
+        """Run a request through the CPU stages after the model."""
+        _in_turn(self._after, 0, then)
 
     def spans(self, most: int = MOST_SPANS) -> Iterator[Busy]:
         """Yield what each server did first."""
@@ -183,5 +190,31 @@ class Host:
             for span in (server.trace or [])[:most]:
                 yield Busy(span.start, server.name, span.end, span.name, category)
 
+    def _worked(self, stages: Sequence[Stage]) -> list[Part]:
+        parts: list[Part] = []
+        for stage in stages:
+            parts.append(partial(self.pools[stage.name].submit, stage.name, stage.service))
+            if stage.handed is not None:
+                parts.append(partial(self._carry, stage.handed))
+        return parts
+
+    def _moved(self, move: Move) -> Part:
+        if not move.copied:
+            return partial(self._carry, move)
+        return partial(self.engines[move.name].submit, move.name, partial(self._send, move))
+
+    def _carry(self, move: Move, then: Then) -> None:
+        done = self._send(move)
+        assert done.callbacks is not None
+        done.callbacks.append(lambda _: then())
+
     def _send(self, move: Move) -> simpy.Event:
         return self.network.send(move.route, move.size, cap=move.cap, delay=move.latency)
+
+
+def _in_turn(parts: Sequence[Part], place: int, then: Then) -> None:
+    """Take a request through parts of its way, from one of them on."""
+    if place == len(parts):
+        then()
+    else:
+        parts[place](then if place + 1 == len(parts) else partial(_in_turn, parts, place + 1, then))

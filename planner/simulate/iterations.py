@@ -76,7 +76,7 @@ class IterationTimes:
         long = _repeated(problem, model, 3).prefill_time(LONG * np.asarray([2.0, 3.0, 4.0]))
         self._quadratic = max(float(long[2] - 2.0 * long[1] + long[0]) / (2.0 * LONG**2), 0.0)
         self._images = self._image_time(problem, model)
-        self._lines = self._decode_lines(problem, model, max_batch)
+        self._lines = self._decode_lines(model, max_batch)
 
     def decode(self, batch: int, context: float) -> Line:
         """Return the time of a decode step of ``batch`` sequences near a mean context."""
@@ -115,11 +115,10 @@ class IterationTimes:
         )
         return float(model.prefill_time(1.0)[0] - without.prefill_time(1.0)[0])
 
-    def _decode_lines(self, problem: ServingProblem, model: ServingModel, max_batch: int) -> list[list[Line]]:
+    def _decode_lines(self, model: ServingModel, max_batch: int) -> list[list[Line]]:
         """Return lines by batch, 0 to ``max_batch``, and by interval of contexts."""
         batches: FloatArray = np.arange(1, max_batch + 1, dtype=float)
-        rows = _repeated(problem, model, max_batch)
-        times = np.stack([rows.decode_time(batches, context) for context in CONTEXTS])
+        times = np.stack([model.decode_time(batches, context) for context in CONTEXTS])
         slopes = np.diff(times, axis=0) / np.diff(CONTEXTS)[:, None]
         bases = times[:-1] - slopes * np.asarray(CONTEXTS[:-1])[:, None]
         ends = (*CONTEXTS[1:-1], math.inf)

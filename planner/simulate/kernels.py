@@ -14,7 +14,7 @@ import numpy as np
 
 from planner.simulate.fairness import ROUNDING
 from planner.simulate.fluid import SAME_RATE, SAME_TIME, FloatArray, IntArray
-from planner.simulate.layout import NUM_MOVING, NUM_QUEUED, NUM_TOUCHED, Records, State
+from planner.simulate.layout import NUM_MOVING, NUM_QUEUED, NUM_TOUCHED, Records, State, Trace
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -81,35 +81,52 @@ def pop(keys: FloatArray, queue: IntArray, place: IntArray, size: int) -> int:
 
 
 @compiled
+def put_first(s: State, at: int) -> None:
+    """Put a hop at the head of the list of its row."""
+    hop = s.hops[at]
+    row = s.rows[hop.row]
+    hop.next, hop.previous = row.head, -1
+    if row.head >= 0:
+        s.hops[row.head].previous = at
+    row.head = at
+
+
+@compiled
+def take_out(s: State, at: int) -> None:
+    """Take a hop off the list of its row."""
+    hop = s.hops[at]
+    if hop.previous >= 0:
+        s.hops[hop.previous].next = hop.next
+    else:
+        s.rows[hop.row].head = hop.next
+    if hop.next >= 0:
+        s.hops[hop.next].previous = hop.previous
+
+
+@compiled
 def link(s: State, width: int, number: int) -> None:
-    """Put a flow on the lists of its rows."""
+    """Put a flow on its rows."""
     flow = s.flows[number]
     for k in range(flow.num_hops):
         step = s.steps[flow.first_step + k]
-        row = s.rows[step.row]
         hop = s.hops[number * width + k]
         hop.row, hop.weight, hop.flow, hop.lost = step.row, step.weight, number, 0.0
-        hop.next, hop.previous = row.head, -1
-        if row.head >= 0:
-            s.hops[row.head].previous = number * width + k
-        row.head = number * width + k
-        row.num_flows += 1
+        put_first(s, number * width + k)
+        s.rows[step.row].num_flows += 1
 
 
 @compiled
 def unlink(s: State, width: int, number: int) -> None:
-    """Take a flow off the lists of its rows."""
+    """Take a flow off its rows."""
     flow = s.flows[number]
     for i in range(number * width, number * width + flow.num_hops):
         hop = s.hops[i]
         row = s.rows[hop.row]
-        if hop.previous >= 0:
-            s.hops[hop.previous].next = hop.next
-        else:
-            row.head = hop.next
-        if hop.next >= 0:
-            s.hops[hop.next].previous = hop.previous
+        take_out(s, i)
         row.num_flows -= 1
+        row.total -= hop.weight * flow.rate
+        if row.num_flows == 0:
+            row.total = row.fastest = 0.0
     if flow.limit >= 0:
         s.rows[s.hops[flow.limit].row].num_held -= 1
 
@@ -120,14 +137,7 @@ def touch(s: State, number: int) -> None:
     row = s.rows[number]
     if row.touched:
         return
-    outside, fastest, at = 0.0, 0.0, row.head
-    while at >= 0:
-        hop = s.hops[at]
-        rate = s.flows[hop.flow].rate
-        outside += rate * hop.weight
-        fastest = max(fastest, rate)
-        at = hop.next
-    row.touched, row.outside, row.fastest = 1, outside, fastest
+    row.touched, row.outside = 1, row.total
     row.weight, row.num_members, row.members_held = 0.0, 0, 0
     s.touched[s.counts[NUM_TOUCHED]] = number
     s.counts[NUM_TOUCHED] += 1
@@ -135,7 +145,7 @@ def touch(s: State, number: int) -> None:
 
 @compiled
 def join(s: State, width: int, number: int) -> None:
-    """Let a flow move in this solve."""
+    """Let a flow move in this solve; on its rows the moving flows come first."""
     flow = s.flows[number]
     if flow.moving:
         return
@@ -146,6 +156,9 @@ def join(s: State, width: int, number: int) -> None:
         hop = s.hops[i]
         touch(s, hop.row)
         row = s.rows[hop.row]
+        if row.head != i:
+            take_out(s, i)
+            put_first(s, i)
         row.num_members += 1
         row.weight += hop.weight
         row.outside -= hop.weight * flow.rate
@@ -175,9 +188,9 @@ def queue_levels(s: State) -> int:
         row = s.rows[s.touched[i]]
         row.level, row.peak = -1.0, 0.0
         row.demand, row.open = row.weight, row.num_members
-        row.free = row.capacity
-        if row.num_members < row.num_flows:
-            row.free = max(row.capacity - row.outside, 0.0)
+        if row.num_members == row.num_flows:
+            row.outside = 0.0
+        row.free = max(row.capacity - row.outside, 0.0)
         if row.num_members:
             s.levels[s.touched[i]] = row.free / row.demand
             s.level_queue[size] = s.touched[i]
@@ -196,29 +209,30 @@ def queue_levels(s: State) -> int:
 
 
 @compiled
-def freeze_row(s: State, width: int, number: int, share: float) -> None:
-    """Freeze the moving flows of a full row."""
+def freeze_row(s: State, width: int, number: int, share: float) -> int:
+    """Freeze the moving flows of a full row and return how many there were."""
     row = s.rows[number]
-    row.level = share
-    at = row.head
+    row.level, count, at = share, row.open, row.head
     while row.open > 0:
         flow = s.hops[at].flow
         if s.flows[flow].moving and s.flows[flow].new_rate < 0.0:
             freeze(s, width, flow, share, at)
         at = s.hops[at].next
+    return int(count)
 
 
 @compiled
 def fill(s: State, width: int) -> None:
     """Raise the rates of all moving flows together, freezing those that meet a full row or their cap."""
-    size = queue_levels(s)
-    while size:
+    size, left = queue_levels(s), s.counts[NUM_MOVING]
+    while left:
         item = pop(s.levels, s.level_queue, s.level_place, size)
         size -= 1
         if item >= s.rows.size:
             flow = item - s.rows.size
             if s.flows[flow].new_rate < 0.0:
                 freeze(s, width, flow, s.flows[flow].cap, -1)
+                left -= 1
             continue
         row = s.rows[item]
         if row.open > 0:
@@ -229,7 +243,7 @@ def fill(s: State, width: int) -> None:
                 sift_up(s.levels, s.level_queue, s.level_place, size)
                 size += 1
             else:
-                freeze_row(s, width, item, share)
+                left -= freeze_row(s, width, item, share)
 
 
 @compiled
@@ -242,15 +256,18 @@ def join_disturbed(s: State, width: int) -> bool:
             continue
         too_fast = row.level * (1.0 + ROUNDING) if row.level >= 0.0 else np.inf
         held = row.peak * (1.0 - ROUNDING) if row.free <= ROUNDING * row.capacity else np.inf
-        if row.fastest <= too_fast and row.num_held == row.members_held:
+        if row.fastest <= too_fast and (row.num_held == row.members_held or row.slowest_held >= held):
             continue
-        at = row.head
+        row.fastest, at = 0.0, row.head
         while at >= 0:
-            hop = s.hops[at]
-            flow = s.flows[hop.flow]
-            if flow.rate > too_fast or (flow.limit == at and flow.rate < held):
+            hop, here = s.hops[at], at
+            flow, at = s.flows[hop.flow], hop.next
+            if flow.moving:
+                continue
+            if flow.rate > too_fast or (flow.limit == here and flow.rate < held):
                 join(s, width, hop.flow)
-            at = hop.next
+            else:
+                row.fastest = max(row.fastest, flow.rate)
     return bool(s.counts[NUM_MOVING] > before)
 
 
@@ -298,9 +315,13 @@ def settle(s: State, now: float, changes: Records, num_changes: int) -> int:
     for i in range(s.counts[NUM_TOUCHED]):
         row = s.rows[s.touched[i]]
         row.touched = 0
-        load = row.capacity - row.free if row.num_members else row.outside
-        if row.free <= ROUNDING * row.capacity:
-            load = row.capacity
+        if row.num_members:
+            row.fastest = row.peak if row.num_members == row.num_flows else max(row.fastest, row.peak)
+        if row.level >= 0.0:
+            alone = row.num_held == row.members_held
+            row.slowest_held = row.level if alone else min(row.slowest_held, row.level)
+        row.total = row.capacity - row.free
+        load = row.capacity if row.free <= ROUNDING * row.capacity else row.total
         if load != row.load:
             row.load = load
             change = changes[num_changes]
@@ -371,3 +392,52 @@ def take_due(s: State, now: float, now_or_so: float, ended: IntArray) -> int:
         ended[num_ended] = flow
         num_ended += 1
     return num_ended
+
+
+@compiled
+def release(t: Trace, number: int, now: float) -> None:
+    """Queue a flow of a trace, for none of those before it is missing."""
+    t.begin[number] = max(t.start[number], now) + t.wait[number]
+    t.queue[t.counts[NUM_QUEUED]] = number
+    t.place[number] = t.counts[NUM_QUEUED]
+    t.counts[NUM_QUEUED] += 1
+    sift_up(t.begin, t.queue, t.place, t.place[number])
+
+
+@compiled
+def arrive(t: Trace, number: int, now: float) -> None:
+    """Note the end of a flow of a trace, and release those that waited for it only."""
+    t.finish[number] = now
+    for i in range(t.first_dependent[number], t.first_dependent[number + 1]):
+        other = t.dependents[i]
+        t.blockers[other] -= 1
+        if t.blockers[other] == 0:
+            release(t, other, now)
+
+
+@compiled
+def run_trace(s: State, t: Trace, changes: Records) -> None:
+    """Send all flows of a trace; what begins and ends at one time is one event."""
+    none = t.dependents[:0]
+    for flow in range(t.start.size):
+        if t.blockers[flow] == 0:
+            release(t, flow, 0.0)
+    while True:
+        now = t.begin[t.queue[0]] if t.counts[NUM_QUEUED] else np.inf
+        if s.counts[NUM_QUEUED]:
+            now = min(now, s.finish[s.queue[0]])
+        if now == np.inf:
+            break
+        now_or_so = now + 4.0 * np.spacing(now)
+        num_left, num_came = take_due(s, now, now_or_so, t.leaving), 0
+        for i in range(num_left):
+            arrive(t, t.leaving[i], now)
+        while t.counts[NUM_QUEUED] and t.begin[t.queue[0]] <= now:
+            flow = pop(t.begin, t.queue, t.place, t.counts[NUM_QUEUED])
+            t.counts[NUM_QUEUED] -= 1
+            if s.flows[flow].num_hops and s.flows[flow].remaining > 0.0:
+                t.arriving[num_came] = flow
+                num_came += 1
+            else:
+                arrive(t, flow, now)
+        update(s, now, t.arriving[:num_came], t.leaving[:num_left], none, changes, 0)

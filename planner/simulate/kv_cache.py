@@ -53,6 +53,8 @@ class BlockPool:
 
     def take(self, count: int) -> None:
         """Hand out blocks; there must be enough of them."""
+        if count == 0:
+            return
         assert count <= self.free, "blocks are handed out only after a look at how many are free"
         self.free -= count
         fresh = min(count, self._untouched)

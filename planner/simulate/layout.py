@@ -6,6 +6,7 @@ doubly linked list.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,8 @@ ROW = np.dtype(
         ("level", "f8"),  # rate at which the row froze moving flows; -1 when it froze none
         ("peak", "f8"),  # fastest moving flow
         ("fastest", "f8"),  # no standing flow is faster
+        ("total", "f8"),  # of all rates as they were last
+        ("slowest_held", "f8"),  # of the flows that the row holds back, if it holds any
         ("waiting", "f8"),
         ("head", "i4"),  # first hop; -1 for none
         ("num_flows", "i4"),
@@ -81,3 +84,51 @@ class State(NamedTuple):
     moving: IntArray
     touched: IntArray
     counts: IntArray
+
+
+class Trace(NamedTuple):
+    """Flows that are known beforehand, by number; ``begin``, ``queue`` and ``place`` are a heap of begins.
+
+    ``wait`` is what passes between release and begin, s; ``dependents`` of a flow are from its
+    ``first_dependent`` to that of the next; ``blockers`` counts what a flow still waits for.
+    """
+
+    start: FloatArray
+    wait: FloatArray
+    begin: FloatArray
+    finish: FloatArray
+    blockers: IntArray
+    first_dependent: IntArray
+    dependents: IntArray
+    queue: IntArray
+    place: IntArray
+    arriving: IntArray
+    leaving: IntArray
+    counts: IntArray
+
+
+def new_state(rows: Records, num_flows: int, width: int) -> State:
+    """Return the state of some rows, with room for flows of at most ``width`` hops."""
+    num_levels = len(rows) + num_flows
+    return State(
+        flows=np.zeros(num_flows, FLOW),
+        rows=rows,
+        hops=np.zeros(num_flows * width, HOP),
+        steps=np.zeros(0, STEP),
+        finish=np.zeros(num_flows),
+        queue=np.zeros(num_flows, dtype=np.int64),
+        place=np.full(num_flows, -1),
+        levels=np.zeros(num_levels),
+        level_queue=np.zeros(num_levels, dtype=np.int64),
+        level_place=np.zeros(num_levels, dtype=np.int64),
+        moving=np.zeros(num_flows, dtype=np.int64),
+        touched=np.zeros(len(rows), dtype=np.int64),
+        counts=np.zeros(3, dtype=np.int64),
+    )
+
+
+def new_rows(capacity: Sequence[float]) -> Records:
+    """Return idle rows of some capacities, bytes/s."""
+    rows = np.zeros(len(capacity), ROW)
+    rows["capacity"], rows["head"] = capacity, -1
+    return rows

@@ -44,6 +44,43 @@ class LinkSpec:
             raise SimulationError(f"link {self.name!r}: the latency must be finite and not negative")
 
 
+@dataclass(frozen=True)
+class TracedFlow:
+    """One flow of a trace.
+
+    Attributes
+    ----------
+    start
+        Earliest release, s.
+    delay
+        Compute or launch time between release and the first byte, besides the latency of the path, s.
+    size
+        Bytes.
+    path
+        Link indices in order.
+    after
+        Indices of the flows that must have finished.
+    finish
+        Recorded finish time to compare with, s; None when the trace has none.
+    """
+
+    start: float
+    delay: float
+    size: float
+    path: tuple[int, ...]
+    after: tuple[int, ...] = ()
+    finish: float | None = None
+
+
+@dataclass(frozen=True)
+class FlowTrace:
+    """Links, and the flows to send over them."""
+
+    name: str
+    links: tuple[LinkSpec, ...]
+    flows: tuple[TracedFlow, ...]
+
+
 def duplex_weights(forward: float, backward: float, together: float) -> tuple[float, float]:
     r"""Return group weights for a channel whose directions disturb each other.
 

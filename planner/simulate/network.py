@@ -15,51 +15,63 @@ from typing import NamedTuple
 
 import numpy as np
 import simpy
-from simpy.events import NORMAL, EventPriority
+from simpy.events import NORMAL
 
 from planner.errors import SimulationError, nearest
+from planner.simulate.alarm import LAST, Alarm, Signal
+from planner.simulate.fairness import ROUNDING
 from planner.simulate.fluid import Ended, Fluid, PlainFluid
-from planner.simulate.links import FlowRecord, LinkSpec
+from planner.simulate.links import NO_WAITS, FlowRecord, LinkSpec
 from planner.simulate.priorities import PriorityStack
 from planner.simulate.utilisation import Utilisation, combine
 
-LAST = EventPriority(2)
-"""Priority of events that come after everything else at their time."""
-
 
 class _Path(NamedTuple):
-    """A route in one priority class: the class, the number of the route there, its latency in s."""
+    """A route in one priority class.
+
+    Attributes
+    ----------
+    fluid, number
+        The class, and the number of the route there.
+    latency, alone
+        s; rate of a flow that meets no other, bytes/s.
+    limit
+        Row that sets this rate; -1 on an empty route.
+    uses
+        Rows that it crosses, each with the capacity that a byte takes there.
+    """
 
     fluid: Fluid
     number: int
     latency: float
+    alone: float
+    limit: int
+    uses: tuple[tuple[int, float], ...]
 
 
 class _Transfer(NamedTuple):
     """A transfer under way; ``start`` in s, ``size`` in bytes, ``cap`` in bytes/s."""
 
-    done: simpy.Event
+    done: Signal
     start: float
     size: float
     route: tuple[int, ...]
     cap: float
     tag: str
+    path: _Path
 
 
-class Alarm(simpy.Event):
-    """An event that happens by itself after ``delay`` s and calls one function."""
+class _Lone:
+    """A transfer that has met no other on its rows yet: no sharing, and its end is known.
 
-    def __init__(
-        self,
-        env: simpy.Environment,
-        call: Callable[[simpy.Event], None],
-        delay: float,
-        priority: EventPriority,
-    ) -> None:
-        super().__init__(env)
-        self._ok, self._value = True, None
-        self.callbacks.append(call)
-        env.schedule(self, priority, delay)
+    ``begin`` and ``rate`` are of its bytes, s and bytes/s; ``met`` says that it is a flow like others by now.
+    """
+
+    __slots__ = ("begin", "met", "rate", "transfer")
+
+    def __init__(self, transfer: _Transfer, begin: float) -> None:
+        self.transfer, self.begin, self.met = transfer, begin, False
+        self.rate = min(transfer.path.alone, transfer.cap)
 
 
 class Network:
@@ -102,6 +114,8 @@ class Network:
         self._began = env.now
         self._classes = PriorityStack(self._capacity, partial(_fluid_type(compiled), record=record))
         self._paths: dict[tuple[tuple[int, ...], int], _Path] = {}
+        self._flows_on = [0] * len(self.names)
+        self._lone_on: dict[int, _Lone] = {}  # by row
         self._settling = False
         self._wake_up: simpy.Event | None = None
         self._wake_up_time = math.inf
@@ -141,18 +155,27 @@ class Network:
         if not (0.0 <= size < math.inf and cap > 0.0):
             raise SimulationError(f"transfer {tag!r}: size must be finite and not negative, cap positive")
         path = self._path(tuple(route), priority)
-        transfer = _Transfer(simpy.Event(self.env), self.env.now, size, tuple(route), cap, tag)
+        now = self.env.now
+        transfer = _Transfer(Signal(self.env), now, size, tuple(route), cap, tag, path)
         latency = path.latency + delay
-        if latency > 0.0:
-            Alarm(self.env, partial(self._begin, transfer, path), latency, NORMAL)
+        if latency > 0.0 and size > 0.0 and self._is_free(path):
+            self._send_alone(_Lone(transfer, now + latency), latency)
+        elif latency > 0.0:
+            Alarm(self.env, partial(self._begin, transfer), latency, NORMAL)
         else:
-            self._begin(transfer, path)
+            self._begin(transfer)
         return transfer.done
 
     def utilisation(self) -> Utilisation:
         """Return the load of every link and group from the network's creation until now."""
         if not self.record:
             raise SimulationError("this network does not record; make it with record=True")
+        begun = [lone for lone in dict.fromkeys(self._lone_on.values()) if lone.begin <= self.env.now]
+        for lone in begun:
+            self._meet(lone)
+        if begun:
+            self._classes.update(self.env.now)
+            self._arm()
         times, loads, first = combine(self._classes.logs(), len(self.names))
         return Utilisation(
             self.names,
@@ -180,20 +203,84 @@ class Network:
             for row, weight in self._uses[link]:
                 weights[row] = weights.get(row, 0.0) + weight
         latency = sum([self._latency[link] for link in route])
-        alone = min([self._capacity[row] / weight for row, weight in weights.items()], default=math.inf)
+        shares = {row: self._capacity[row] / weight for row, weight in weights.items()}
+        limit = min(shares, key=shares.__getitem__, default=-1)
+        alone = shares.get(limit, math.inf)
         fluid = self._classes.fluid(priority)
-        return _Path(fluid, fluid.add_route(list(weights), list(weights.values()), alone), latency)
+        number = fluid.add_route(list(weights), list(weights.values()), alone)
+        return _Path(fluid, number, latency, alone, limit, tuple(weights.items()))
 
-    def _begin(self, transfer: _Transfer, path: _Path, event: simpy.Event | None = None) -> None:
+    def _begin(self, transfer: _Transfer, event: simpy.Event | None = None) -> None:
         """Let the bytes flow, now that the latency is paid."""
         if transfer.size == 0.0 or (not transfer.route and transfer.cap == math.inf):
             self._complete(Ended(transfer, -1, {}))
             return
-        path.fluid.start(transfer, path.number, transfer.size, transfer.cap)
+        self._start(transfer, transfer.size)
         if event is not None and not self._settling and self.env.peek() > self.env.now:
             self._settle(event)  # nothing else can happen at this time
         else:
             self._settle_last()
+
+    def _start(self, transfer: _Transfer, size: float) -> None:
+        path = transfer.path
+        for row, _ in path.uses:
+            if row in self._lone_on:
+                self._meet(self._lone_on[row])
+            self._flows_on[row] += 1
+        path.fluid.start(transfer, path.number, size, transfer.cap)
+
+    # -- transfers that meet no other ----------------------------------------------------------------------
+
+    def _is_free(self, path: _Path) -> bool:
+        """Whether a route has links, and nothing is on them or known to come."""
+        for row, _ in path.uses:
+            if self._flows_on[row] or row in self._lone_on:
+                return False
+        return bool(path.uses)
+
+    def _send_alone(self, lone: _Lone, latency: float) -> None:
+        for row, _ in lone.transfer.path.uses:
+            self._lone_on[row] = lone
+        Alarm(self.env, partial(self._end_alone, lone), latency + lone.transfer.size / lone.rate, NORMAL)
+
+    def _end_alone(self, lone: _Lone, _: simpy.Event) -> None:
+        if lone.met:
+            return
+        self._take_off(lone)
+        transfer = lone.transfer
+        self._note(lone)
+        limit = transfer.path.limit if transfer.path.alone <= transfer.cap else -1
+        record = FlowRecord(
+            transfer.start, self.env.now, transfer.size, transfer.route, transfer.tag, limit, NO_WAITS
+        )
+        transfer.done.happen(record)
+
+    def _meet(self, lone: _Lone) -> None:
+        """Make a flow like others of it, with the bytes that are left, as another comes to its rows."""
+        now = self.env.now
+        self._take_off(lone)
+        if lone.begin > now:
+            Alarm(self.env, partial(self._begin, lone.transfer), lone.begin - now, NORMAL)
+            return
+        self._note(lone)
+        self._start(lone.transfer, max(lone.transfer.size - lone.rate * (now - lone.begin), 0.0))
+
+    def _take_off(self, lone: _Lone) -> None:
+        lone.met = True
+        for row, _ in lone.transfer.path.uses:
+            del self._lone_on[row]
+
+    def _note(self, lone: _Lone) -> None:
+        """Log what a transfer put on its rows from its begin until now."""
+        if not self.record:
+            return
+        path, now = lone.transfer.path, self.env.now
+        for row, weight in path.uses:
+            load, capacity = lone.rate * weight, self._capacity[row]
+            path.fluid.note(lone.begin, row, load if load < capacity * (1.0 - ROUNDING) else capacity)
+            path.fluid.note(now, row, 0.0)
+
+    # -- sharing -------------------------------------------------------------------------------------------
 
     def _settle_last(self) -> None:
         if not self._settling:
@@ -220,14 +307,21 @@ class Network:
         ended = self._classes.due(self.env.now)
         if len(ended) == 1 and not self._settling and self._classes.next_finish() == math.inf:
             self._settle(event)  # the only flow there was
-            self._complete(ended[0])
+            self._leave(ended[0])
             return
         for flow in ended:
-            self._complete(flow)
+            self._leave(flow)
         if ended:
             self._settle_last()
         else:
             self._arm()
+
+    def _leave(self, ended: Ended) -> None:
+        transfer = ended.token
+        assert isinstance(transfer, _Transfer)
+        for row, _ in transfer.path.uses:
+            self._flows_on[row] -= 1
+        self._complete(ended)
 
     def _complete(self, ended: Ended) -> None:
         transfer = ended.token
@@ -244,17 +338,25 @@ class Network:
         transfer.done.succeed(record)
 
 
+def is_compiled(wanted: bool | None) -> bool:
+    """Return whether the compiled solver is to be used; ``None`` means if it is there.
+
+    Raises
+    ------
+    SimulationError
+        If it is wanted and not there.
+    """
+    there = importlib.util.find_spec("numba") is not None
+    if wanted and not there:
+        raise SimulationError("the compiled solver needs numba: pip install 'planner[numba]'")
+    return there if wanted is None else wanted
+
+
 def _fluid_type(compiled: bool | None) -> Callable[..., Fluid]:
-    if compiled is None:
-        compiled = importlib.util.find_spec("numba") is not None
-    if not compiled:
+    if not is_compiled(compiled):
         return PlainFluid
-    try:
-        from planner.simulate.compiled import CompiledFluid  # here, as numba is optional and slow to import
-    except ModuleNotFoundError as error:
-        if error.name != "numba":
-            raise
-        raise SimulationError("the compiled solver needs numba: pip install 'planner[numba]'") from None
+    from planner.simulate.compiled import CompiledFluid  # here, as numba is optional and slow to import
+
     return CompiledFluid
 
 

@@ -8,15 +8,21 @@ from pathlib import Path
 from planner.errors import SimulationError
 from planner.placement import (
     JobPlan,
+    OperatorsPlan,
+    OperatorsProblem,
     Plan,
     Problem,
+    RecommenderPlan,
+    RecommenderProblem,
     ServingPlan,
     ServingProblem,
     TrainingPlan,
     TrainingProblem,
 )
+from planner.simulate.graphs import simulate_operators
 from planner.simulate.link_use import busiest
 from planner.simulate.outcome import JobOutcome
+from planner.simulate.recommender import simulate_recommender
 from planner.simulate.result import LinkUse, SimulationResult
 from planner.simulate.serving import simulate_serving
 from planner.simulate.training import simulate_training
@@ -82,6 +88,10 @@ def _simulate_job(
         return simulate_training(problem, job, router)
     if isinstance(problem, ServingProblem) and isinstance(job, ServingPlan):
         return simulate_serving(problem, job, seed=seed, requests=requests, trace=trace, router=router)
+    if isinstance(problem, OperatorsProblem) and isinstance(job, OperatorsPlan):
+        return simulate_operators(problem, job)
+    if isinstance(problem, RecommenderProblem) and isinstance(job, RecommenderPlan):
+        return simulate_recommender(problem, job, router)
     raise SimulationError(
         f"the plan of job {job.name!r} is a {job.kind} plan, its problem is of another kind"
     )

@@ -12,49 +12,14 @@ from functools import partial
 
 import numpy as np
 import simpy
+from simpy.events import NORMAL
 
 from planner.errors import SimulationError
+from planner.simulate.alarm import Alarm
 from planner.simulate.fluid import FloatArray
-from planner.simulate.links import FlowRecord, LinkSpec
-from planner.simulate.network import Network
+from planner.simulate.links import FlowTrace
+from planner.simulate.network import Network, is_compiled
 from planner.simulate.utilisation import Utilisation
-
-
-@dataclass(frozen=True)
-class TracedFlow:
-    """One flow of a trace.
-
-    Attributes
-    ----------
-    start
-        Earliest release, s.
-    delay
-        Compute or launch time between release and the first byte, besides the latency of the path, s.
-    size
-        Bytes.
-    path
-        Link indices in order.
-    after
-        Indices of the flows that must have finished.
-    finish
-        Recorded finish time to compare with, s; None when the trace has none.
-    """
-
-    start: float
-    delay: float
-    size: float
-    path: tuple[int, ...]
-    after: tuple[int, ...] = ()
-    finish: float | None = None
-
-
-@dataclass(frozen=True)
-class FlowTrace:
-    """Links, and the flows to send over them."""
-
-    name: str
-    links: tuple[LinkSpec, ...]
-    flows: tuple[TracedFlow, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +30,15 @@ class Replay:
     ----------
     finish : ndarray, shape (flows,)
         Finish time of each flow, s.
-    records
-        Record of each flow; its ``start`` is when the flow was sent, after its delay.
     utilisation
         Load of the links; None when it was not recorded.
     """
 
     finish: FloatArray
-    records: tuple[FlowRecord, ...]
     utilisation: Utilisation | None
 
 
-def replay(trace: FlowTrace, *, record: bool = False) -> Replay:
+def replay(trace: FlowTrace, *, record: bool = False, compiled: bool | None = None) -> Replay:
     """Send the flows of a trace over its links.
 
     Parameters
@@ -84,26 +46,41 @@ def replay(trace: FlowTrace, *, record: bool = False) -> Replay:
     trace
         What to send.
     record
-        Whether to keep the utilisation of the links and the waits of the flows.
+        Whether to keep the utilisation of the links.
+    compiled
+        Whether to use the solver compiled by numba, as for a `Network`; without a record the whole replay is
+        compiled.
 
     Raises
     ------
     SimulationError
         If some flows never start because they wait for one another.
     """
-    run = _Run(trace, record)
-    run.env.run()
-    return run.result()
+    if not record and is_compiled(compiled):
+        from planner.simulate.compiled_replay import (
+            finish_times,  # here, as numba is optional, slow to import
+        )
+
+        finish, utilisation = finish_times(trace), None
+    else:
+        run = _Run(trace, record, compiled)
+        run.env.run()
+        finish = run.finish
+        utilisation = run.network.utilisation() if record else None
+    stuck = np.flatnonzero(np.isnan(finish)).tolist()
+    if stuck:
+        raise SimulationError(f"{_listed(stuck)} never start: they wait for one another; break the cycle")
+    return Replay(finish, utilisation)
 
 
 class _Run:
     """The flows of a trace, released as those before them finish."""
 
-    def __init__(self, trace: FlowTrace, record: bool) -> None:
+    def __init__(self, trace: FlowTrace, record: bool, compiled: bool | None) -> None:
         self.env = simpy.Environment()
-        self._network = Network(self.env, trace.links, record=record)
+        self.network = Network(self.env, trace.links, record=record, compiled=compiled)
+        self.finish: FloatArray = np.full(len(trace.flows), np.nan)
         self._flows = trace.flows
-        self._records: list[FlowRecord | None] = [None] * len(trace.flows)
         self._blockers = [len(set(flow.after)) for flow in trace.flows]
         self._dependents: list[list[int]] = [[] for _ in trace.flows]
         for index, flow in enumerate(trace.flows):
@@ -113,29 +90,22 @@ class _Run:
             if not flow.after:
                 self._release(index)
 
-    def result(self) -> Replay:
-        records = [record for record in self._records if record is not None]
-        if len(records) < len(self._records):
-            stuck = [index for index, record in enumerate(self._records) if record is None]
-            raise SimulationError(f"{_listed(stuck)} never start: they wait for one another; break the cycle")
-        finish = np.array([record.finish for record in records])
-        return Replay(finish, tuple(records), self._network.utilisation() if self._network.record else None)
-
     def _release(self, index: int) -> None:
         flow = self._flows[index]
-        wait = max(flow.start - self.env.now, 0.0) + flow.delay
+        wait = max(flow.start - self.env.now, 0.0)
         if wait > 0.0:
-            self.env.timeout(wait).callbacks.append(partial(self._send, index))
+            Alarm(self.env, partial(self._send, index), wait, NORMAL)
         else:
             self._send(index)
 
     def _send(self, index: int, _: simpy.Event | None = None) -> None:
         flow = self._flows[index]
-        done = self._network.send(flow.path, flow.size, tag=str(index))
-        done.callbacks.append(partial(self._finish, index))
+        done = self.network.send(flow.path, flow.size, delay=flow.delay)
+        assert done.callbacks is not None
+        done.callbacks.append(partial(self._end, index))
 
-    def _finish(self, index: int, done: simpy.Event) -> None:
-        self._records[index] = done.value
+    def _end(self, index: int, _: simpy.Event) -> None:
+        self.finish[index] = self.env.now
         for dependent in self._dependents[index]:
             self._blockers[dependent] -= 1
             if self._blockers[dependent] == 0:

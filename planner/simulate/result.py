@@ -73,7 +73,12 @@ class JobSimulation(Record):
     Attributes
     ----------
     step_time
-        Training: simulated time of one optimizer step, s.
+        Simulated time of one step, s: of the optimizer (training), of an iteration (recommender), between
+        samples or, where the objective is latency, of one sample (operators).
+    critical_path
+        Longest chain of work in a step, s; of an operator graph the time of the first sample.
+    throughput
+        Tokens/s of a transformer, samples/s of a recommender or an operator graph.
     latency
         Serving: percentiles by metric: ``latency``, ``ttft``, ``tpot``.
     split
@@ -85,7 +90,7 @@ class JobSimulation(Record):
     """
 
     name: str
-    kind: Literal["training", "serving"]
+    kind: Literal["training", "serving", "recommender", "operators"]
     step_time: Seconds | None = None
     critical_path: Seconds | None = None
     bubble: float | None = None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import simpy
+from simpy.events import NORMAL
 
 from planner.errors import SimulationError
 from planner.placement import ServingPlan, ServingProblem, serving_model
 from planner.placement.flows import serving_flows
+from planner.simulate.alarm import Alarm
 from planner.simulate.batching import Replica
 from planner.simulate.cabling import Cabling
 from planner.simulate.host_path import Host, host_plan
@@ -26,9 +29,6 @@ from planner.simulate.result import LinkUse, TimelineSpan
 from planner.simulate.routing import Policy, make_routing
 from planner.simulate.sequence import Limits, Request
 from planner.topology import Router
-
-if TYPE_CHECKING:
-    from simpy.events import ProcessGenerator
 
 
 def simulate_serving(
@@ -95,56 +95,39 @@ class _Run:
         times = IterationTimes(problem, model, limits.max_batch, limits.max_tokens)
         self.replicas = [Replica(self.env, name, times, limits) for name in names]
         self._under_way = [0] * len(names)
+        self._arrivals: list[float] = self.requests.arrivals.tolist()
+        self._computed: list[int] = self.requests.computed.tolist()
         self._prompts: list[int] = self.requests.prompts.tolist()
+        self._outputs: list[int] = self.requests.outputs.tolist()
         self._routing = make_routing(routing, seed, self._prompts, len(names))
-        self._rows = np.zeros((len(self.requests), 7))
+        self._rows: list[tuple[float, ...]] = [()] * len(self.requests)
 
     def finish(self) -> RequestRecords:
         """Let all requests arrive and be served."""
-        self.env.process(self._arrive())
+        self._await(0)
         self.env.run()
-        first, finish, *parts = self._rows.T
+        first, finish, *parts = np.asarray(self._rows).T
         arrivals = self.requests.arrivals
         named = dict(zip(PARTS, parts, strict=True))
         outputs = self.requests.outputs.astype(float)
         return RequestRecords(arrivals, outputs, first - arrivals, finish - arrivals, named)
 
-    def _arrive(self) -> ProcessGenerator:
-        columns = (
-            self.requests.arrivals,
-            self.requests.computed,
-            self.requests.prompts,
-            self.requests.outputs,
-        )
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        for index, (time, computed, prompt, output) in enumerate(rows):
-            yield self.env.timeout(max(time - self.env.now, 0.0))
-            self.env.process(self._serve(index, Request(self.env, computed, prompt, output)))
+    def _await(self, index: int) -> None:
+        """Have a request arrive when its time comes."""
+        if index < len(self._arrivals):
+            delay = max(self._arrivals[index] - self.env.now, 0.0)
+            Alarm(self.env, partial(self._arrive, index), delay, NORMAL)
 
-    def _serve(self, index: int, request: Request) -> ProcessGenerator:
-        """Take one request through its host and its replica and note how long each part took."""
-        env, place = self.env, self._routing.choose(index, self._prompts[index], self._under_way)
-        host, arrived = self.hosts[place], self.env.now
+    def _arrive(self, index: int, _: simpy.Event) -> None:
+        place = self._routing.choose(index, self._prompts[index], self._under_way)
+        request = Request(self.env, self._computed[index], self._prompts[index], self._outputs[index])
         self._under_way[place] += 1
-        yield from host.work(host.plan.before)
-        prepared = env.now
-        yield from host.move(host.plan.inwards)
-        self.replicas[place].submit(request)
-        yield request.done
-        answered = env.now
-        yield from host.move(host.plan.outwards)
-        returned = env.now
-        yield from host.work(host.plan.after)
+        _Visit(self.hosts[place], self.replicas[place], request, partial(self._leave, index, place)).begin()
+        self._await(index + 1)
+
+    def _leave(self, index: int, place: int, visit: _Visit) -> None:
         self._under_way[place] -= 1
-        self._rows[index] = (
-            request.first,
-            env.now,
-            prepared - arrived + env.now - returned,
-            request.queued - prepared + returned - answered,
-            request.started - request.queued,
-            request.first - request.started,
-            answered - request.first,
-        )
+        self._rows[index] = visit.row()
 
     def utilisation(self) -> dict[str, float]:
         """Return the busy share of every GPU group, pool and copy engine over the whole run."""
@@ -181,6 +164,55 @@ class _Run:
                 for link in self.cabling.route(flow.source, flow.target):
                     carried[link] += flow.size * seconds
         return carried
+
+
+class _Visit:
+    """One request on its way through a host and its replica, noting when it passes from part to part."""
+
+    __slots__ = ("answered", "arrived", "end", "host", "left", "prepared", "replica", "request", "returned")
+
+    def __init__(self, host: Host, replica: Replica, request: Request, end: Callable[[_Visit], None]) -> None:
+        self.host, self.replica, self.request, self.end = host, replica, request, end
+        self.arrived = self.prepared = self.answered = self.returned = self.left = host.env.now
+
+    def begin(self) -> None:
+        """Begin with the CPU stages."""
+        self.host.before(self._prepared)
+
+    def row(self) -> tuple[float, ...]:
+        """Return the times of the first token and of the end, and how long each of `PARTS` took, s."""
+        request = self.request
+        return (
+            request.first,
+            self.left,
+            self.prepared - self.arrived + self.left - self.returned,
+            request.queued - self.prepared + self.returned - self.answered,
+            request.started - request.queued,
+            request.first - request.started,
+            self.answered - request.first,
+        )
+
+    def _prepared(self) -> None:
+        self.prepared = self.host.env.now
+        self.host.inwards(self._submit)
+
+    def _submit(self) -> None:
+        callbacks = self.request.done.callbacks
+        assert callbacks is not None
+        callbacks.append(self._answered)
+        self.replica.submit(self.request)
+
+    def _answered(self, _: simpy.Event) -> None:
+        self.answered = self.host.env.now
+        self.host.outwards(self._returned)
+
+    def _returned(self) -> None:
+        self.returned = self.host.env.now
+        self.host.after(self._left)
+
+    def _left(self) -> None:
+        self.left = self.host.env.now
+        self.end(self)
 
 
 def cache_limits(problem: ServingProblem, plan: ServingPlan) -> Limits:

@@ -12,8 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from planner.errors import DocumentError, Problem
-from planner.simulate.links import LinkSpec
-from planner.simulate.replay import FlowTrace, TracedFlow
+from planner.simulate.links import FlowTrace, LinkSpec, TracedFlow
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

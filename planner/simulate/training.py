@@ -90,9 +90,10 @@ def step_model(
     costs, strategy = outcome.costs, plan.strategy
     compute = stage_times(costs, 0, outcome.dense, outcome.moe) - costs.hop[0]
     share = float(costs.backward_share[0])
+    hidden = costs.overlap * float(costs.hideable[0])
     fixed, whole = traffic.alpha / strategy.virtual, (traffic.alpha + traffic.beta) / strategy.virtual
     synchronisation = [
-        Gradients(classes, float(fixed[stage]), costs.overlap * float(whole[stage]))
+        Gradients(classes, float(fixed[stage]), hidden * float(whole[stage]))
         if whole[stage] > 0.0
         else None
         for stage, classes in enumerate(gradients)

@@ -2,7 +2,8 @@
 
 from planner.solve.allot import Option, share_out, share_units, unit_counts
 from planner.solve.budget import Budget, Progress
-from planner.solve.jobs import PROVEN, JobSolution, solve_job
+from planner.solve.jobs import solve_job
+from planner.solve.solution import PROVEN, JobSolution
 
 __all__ = [
     "PROVEN",

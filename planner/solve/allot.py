@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ortools.sat.python import cp_model
 
 from planner.errors import InfeasibleError
+from planner.solve.budget import Budget
+from planner.solve.engine import run_model
 from planner.solve.expressions import add_up
 from planner.topology import Topology
 
@@ -65,7 +67,7 @@ class AllotModel:
         self.model.minimize(add_up(cost))
 
 
-def share_out(options: dict[str, list[Option]], units: int, *, seconds: float, seed: int) -> dict[str, int]:
+def share_out(options: dict[str, list[Option]], units: int, budget: Budget) -> dict[str, int]:
     """Return the units of every job.
 
     Raises
@@ -73,12 +75,8 @@ def share_out(options: dict[str, list[Option]], units: int, *, seconds: float, s
     InfeasibleError
         If the jobs do not fit together.
     """
-    allot, solver = AllotModel(options, units), cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = max(seconds, 0.1)
-    solver.parameters.random_seed = seed
-    solver.parameters.num_workers = 1
-    solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
-    status = solver.solve(allot.model)
+    allot = AllotModel(options, units)
+    solver, status = run_model(allot.model, budget, least=1.0)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         need = {job: min(option.units for option in items) for job, items in options.items()}
         raise InfeasibleError(

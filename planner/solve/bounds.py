@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs import Candidates, StageCosts
 from planner.costs.stacks import stack_coefficients
+from planner.costs.training import StageBytes
 from planner.placement import TrainingProblem
 
 FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StepBounds:
+    """Lower bounds of what a step is made of, s: arrays of shape (n,).
+
+    Attributes
+    ----------
+    slowest
+        One micro-batch on the slowest stage.
+    total
+        One micro-batch on all stages.
+    tail
+        What follows the last micro-batch.
+    """
+
+    slowest: FloatArray
+    total: FloatArray
+    tail: FloatArray
 
 
 def step_time_bounds(problem: TrainingProblem, many: Candidates, costs: StageCosts) -> FloatArray:
@@ -19,19 +41,31 @@ def step_time_bounds(problem: TrainingProblem, many: Candidates, costs: StageCos
     the sum over stages is the same for every split, and the exposed synchronisation is at least the share
     that nothing hides. The step time grows with the slowest stage, so bounds compose.
     """
+    least = step_bounds(problem, many, costs)
+    pipeline = costs.num_micro_batches * least.slowest + (least.total - least.slowest) / many.virtual
+    return np.asarray(pipeline + least.tail)
+
+
+def step_bounds(problem: TrainingProblem, many: Candidates, costs: StageCosts) -> StepBounds:
+    """Return the parts of the bound, see :func:`step_time_bounds`.
+
+    Layers that block recompute repeats add to the stage with most layers, and to the sum at least as much as
+    they do where all stages but one have as few layers as they may.
+    """
     model = problem.model
     dense, expert = model.dense_layers, model.layers - model.dense_layers
     total = dense * costs.dense + expert * costs.moe + costs.first + costs.last + many.pp * costs.hop
+    again = _lightest(costs.again_dense, costs.again_moe, dense, expert)
+    few = (many.pp - 1) * many.virtual
+    total = total + again * (few + np.minimum(costs.again_layers, model.layers - few))
     most = np.ceil(model.layers / many.pp)
     lightest = _lightest(costs.dense, costs.moe, dense, expert)
-    slowest = np.maximum(total / many.pp, most * lightest + costs.hop)
+    slowest = np.maximum(total / many.pp, most * lightest + again * np.minimum(costs.again_layers, most) + costs.hop)
     slowest = np.maximum(slowest, np.ceil(expert / many.pp) * costs.moe + costs.hop)
     slowest = np.maximum(slowest, np.maximum(costs.first, costs.last) + lightest + costs.hop)
     sync = costs.sync_alpha + most * _lightest(costs.sync_dense, costs.sync_moe, dense, expert)
     update = most * _lightest(costs.update_dense, costs.update_moe, dense, expert)
-    tail = (1.0 - costs.overlap) * sync + update
-    pipeline = costs.num_micro_batches * slowest + (total - slowest) / many.virtual
-    return np.asarray(pipeline + tail)
+    return StepBounds(slowest, total, (1.0 - costs.overlap * costs.hideable) * sync + update)
 
 
 def _lightest(dense: FloatArray, expert: FloatArray, num_dense: int, num_expert: int) -> FloatArray:
@@ -40,29 +74,35 @@ def _lightest(dense: FloatArray, expert: FloatArray, num_dense: int, num_expert:
     return expert if num_dense == 0 else np.minimum(dense, expert)
 
 
-def may_fit(problem: TrainingProblem, many: Candidates, costs: StageCosts) -> NDArray[np.bool_]:
+def may_fit(problem: TrainingProblem, many: Candidates, costs: StageBytes) -> NDArray[np.bool_]:
     """Return which rows can fit in memory at all: the stages' room adds up to all layers (necessary).
 
     Memory does not depend on where ranks are placed. A mixture-of-experts model has to fit its expert
-    layers; its few dense layers are left aside.
+    layers; its few dense layers are left aside. So is host memory.
     """
     model = problem.model
     counted = model.layers - model.dense_layers or model.layers
-    static, kept = (
-        (costs.static_dense, costs.kept_dense)
+    static, kept, saved = (
+        (costs.static_dense, costs.kept_dense, costs.saved_dense)
         if model.experts is None
-        else (costs.static_moe, costs.kept_moe)
+        else (costs.static_moe, costs.kept_moe, costs.saved_moe)
     )
+    count = problem.job.global_batch / (many.dp * many.micro_batch)
     fits = np.zeros(len(many), dtype=np.bool_)
     for stages in np.unique(many.pp):
         rows = np.flatnonzero(many.pp == stages)
-        flight = flights(int(stages), many.virtual[rows], costs.num_micro_batches[rows])
+        flight = flights(int(stages), many.virtual[rows], count[rows])
         room = np.repeat(
             (problem.capacity - costs.static_base[rows] - costs.peak_working[rows])[:, None], stages, axis=1
         )
         room[:, 0] -= costs.static_first[rows]
         room[:, -1] -= costs.static_last[rows]
-        layers = np.floor(room / (static[rows, None] + kept[rows, None] * flight) + 1e-9)
+        each = static[rows, None] + kept[rows, None] * flight
+        less, again = saved[rows, None] * flight, costs.again_layers[rows, None]
+        layers = np.where(
+            room < again * (each - less), room / (each - less), (room + again * less) / each
+        )
+        layers = np.floor(layers + 1e-9)
         fits[rows] = (room >= 0).all(axis=1) & (np.maximum(layers, 0).sum(axis=1) >= counted)
     return fits
 
@@ -83,7 +123,7 @@ def compute_bound(problem: TrainingProblem, many: Candidates, flops: float) -> F
     """
     count = problem.job.global_batch / (many.dp * many.micro_batch)
     bubble = 1.0 + (many.pp - 1) / many.virtual / count
-    again = np.where(many.recompute == 2, 1.0 + problem.model.layers_share / 3.0, 1.0)
+    again = np.where(many.usual_recompute == 2, 1.0 + problem.model.layers_share / 3.0, 1.0)
     stack = stack_coefficients(problem.calibration, problem.job.stack, problem.device.architecture)
     least = min(1.0, float(stack.gemm), float(stack.attention), float(stack.head))
     rate = problem.kernels.matmul(problem.job.precision) / least

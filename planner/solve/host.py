@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from types import MappingProxyType
 
 from ortools.sat.python import cp_model
 
@@ -18,6 +20,8 @@ from planner.placement import (
     transfer_sizes,
 )
 from planner.placement.serving import HOST_BANDWIDTH_SHARE, free_cores, hand_over
+from planner.solve.budget import Budget
+from planner.solve.engine import run_model
 from planner.solve.expressions import Expression, add_up
 from planner.topology import MachineType
 from planner.workload import CpuStage
@@ -25,6 +29,7 @@ from planner.workload import CpuStage
 TICKS = 1e9
 UNREACHABLE = round(1e6 * TICKS)
 KIB = 1024.0
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -179,9 +184,8 @@ def place_host(
     slots: list[str],
     replicas: int,
     rate: float,
-    *,
-    seconds: float,
-    seed: int,
+    budget: Budget,
+    taken: Mapping[str, int] = NOTHING,
 ) -> HostPlan | None:
     """Return the best CPU placement of the replicas of a node, ``None`` where its cores do not suffice.
 
@@ -191,16 +195,15 @@ def place_host(
         First GPU of every group of GPUs that a replica may take.
     rate
         Requests/s on each replica.
+    taken
+        Cores of each NUMA domain that others of the node have.
     """
     tables = HostTables(problem, machine, rate)
+    tables.free = {name: max(0, free - taken.get(name, 0)) for name, free in tables.free.items()}
     if any(not tables.pools(stage) for stage in tables.stages):
         return None
-    host, solver = HostModel(tables, slots, replicas), cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = max(seconds, 0.01)
-    solver.parameters.random_seed = seed
-    solver.parameters.num_workers = 1
-    solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
-    status = solver.solve(host.model)
+    host = HostModel(tables, slots, replicas)
+    solver, status = run_model(host.model, budget)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None
     return _extract(host, solver)

@@ -95,8 +95,7 @@ class _Hosts:
         key = (kind.machine.name, kind.firsts, count)
         if key not in self._solved:
             self._solved[key] = place_host(
-                self.problem, kind.machine, list(kind.firsts), count, self.rate,
-                seconds=self.budget.left, seed=self.budget.seed,
+                self.problem, kind.machine, list(kind.firsts), count, self.rate, self.budget
             )  # fmt: skip
         return self._solved[key]
 

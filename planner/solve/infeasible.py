@@ -109,7 +109,8 @@ class _Wider:
     def __init__(self, problem: TrainingProblem, gpus: int) -> None:
         level = problem.hierarchy.levels[-1]
         domains = np.zeros(gpus, dtype=np.int64)
-        names = tuple(f"more/{index}" for index in range(gpus))
+        node = problem.hierarchy.gpus[0].split("/", 1)[0]
+        names = tuple(f"{node}/more{index}" for index in range(gpus))
         hierarchy = replace(problem.hierarchy, gpus=names, levels=(replace(level, domain_of=domains),))
         budget = problem.job.budget.model_copy(update={"gpus": None})
         self.problem = replace(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from planner.errors import NoPlanError
 from planner.placement import (
-    Baseline,
     Batching,
-    Decision,
     JobPlan,
+    OperatorsProblem,
     Problem,
+    RecommenderProblem,
     ServingPlan,
     ServingProblem,
     TrainingPlan,
@@ -26,57 +24,28 @@ from planner.schema import compress
 from planner.solve.baselines import even_layers, serving_baselines, training_baselines
 from planner.solve.budget import Budget
 from planner.solve.degrees import powers_of_two
+from planner.solve.graphs import solve_operators_job
+from planner.solve.hints import serving_hint, training_hint
 from planner.solve.infeasible import explain_serving, explain_training
+from planner.solve.recommender import solve_recommender
+from planner.solve.rings import search_machine
 from planner.solve.serving import PlacedService, ServingSearch
-from planner.solve.training import PlacedStrategy, search_training
+from planner.solve.solution import JobSolution
+from planner.solve.training import PlacedStrategy
 from planner.solve.why import serving_decisions, training_decisions
 
-PROVEN = 1e-6
-"""Relative gap below which a plan counts as optimal."""
 
-
-@dataclass(frozen=True)
-class JobSolution:
-    """The plan of one job with what was proven about it.
-
-    Attributes
-    ----------
-    value, bound
-        Objective and its proven lower bound.
-    unit
-        Unit of both: ``s`` or ``GPUs``.
-    evaluated, visited
-        Strategies priced, and strategies placed.
-    """
-
-    plan: JobPlan
-    objective: str
-    unit: str
-    value: float
-    bound: float
-    evaluated: int
-    visited: int
-    baselines: list[Baseline]
-    decisions: list[Decision]
-
-    @property
-    def gap(self) -> float:
-        """Relative gap between objective and bound."""
-        return max(0.0, (self.value - self.bound) / self.value) if self.value > 0 else 0.0
-
-    @property
-    def proven(self) -> bool:
-        """Whether the plan is proven optimal."""
-        return self.gap <= PROVEN
-
-
-def solve_job(problem: Problem, budget: Budget, *, explain: bool = True) -> JobSolution:
+def solve_job(
+    problem: Problem, budget: Budget, *, explain: bool = True, start: JobPlan | None = None
+) -> JobSolution:
     """Return the best plan of a job with its bound.
 
     Parameters
     ----------
     explain
         Whether to work out baselines and the runner-up of every decision.
+    start
+        A plan of a training or serving job whose decisions, where legal here, are the first incumbent.
 
     Raises
     ------
@@ -86,12 +55,19 @@ def solve_job(problem: Problem, budget: Budget, *, explain: bool = True) -> JobS
         If the budget ended before any plan was found.
     """
     if isinstance(problem, TrainingProblem):
-        return _solve_training(problem, budget, explain=explain)
-    return _solve_serving(problem, budget, explain=explain)
+        return _solve_training(problem, budget, start, explain=explain)
+    if isinstance(problem, OperatorsProblem):
+        return solve_operators_job(problem, budget, explain=explain)
+    if isinstance(problem, RecommenderProblem):
+        return solve_recommender(problem, budget, explain=explain)
+    return _solve_serving(problem, budget, start, explain=explain)
 
 
-def _solve_training(problem: TrainingProblem, budget: Budget, *, explain: bool) -> JobSolution:
-    search = search_training(problem, budget)
+def _solve_training(
+    problem: TrainingProblem, budget: Budget, start: JobPlan | None, *, explain: bool
+) -> JobSolution:
+    hint = training_hint(problem, start)
+    search = search_machine(problem, budget, hint.placed)
     if search.best is None:
         if search.bound < float("inf"):
             raise NoPlanError(_no_plan(problem.job.name, budget), search.bound)
@@ -100,6 +76,7 @@ def _solve_training(problem: TrainingProblem, budget: Budget, *, explain: bool) 
     plan = training_plan(problem, best)
     baselines = training_baselines(problem, best) if explain else []
     decisions = training_decisions(search, best, budget) if explain else []
+    decisions = [*hint.decisions(best.seconds), *decisions]
     return JobSolution(
         plan,
         "step_time",
@@ -141,8 +118,11 @@ def training_plan(problem: TrainingProblem, best: PlacedStrategy) -> TrainingPla
     )
 
 
-def _solve_serving(problem: ServingProblem, budget: Budget, *, explain: bool) -> JobSolution:
-    search = ServingSearch(problem, budget)
+def _solve_serving(
+    problem: ServingProblem, budget: Budget, start: JobPlan | None, *, explain: bool
+) -> JobSolution:
+    hint = serving_hint(problem, start)
+    search = ServingSearch(problem, budget, hint.placed)
     search.run()
     if search.best is None:
         if search.bound < float("inf"):
@@ -152,6 +132,7 @@ def _solve_serving(problem: ServingProblem, budget: Budget, *, explain: bool) ->
     plan = serving_plan(problem, best)
     baselines = serving_baselines(problem, best, budget) if explain else []
     decisions = serving_decisions(problem, best, budget) if explain else []
+    decisions = [*hint.decisions(best.value), *decisions]
     unit = "GPUs" if problem.job.objective == "gpus" else "s"
     return JobSolution(
         plan,

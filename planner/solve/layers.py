@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from ortools.sat.python import cp_model
 
 from planner.costs import StageCosts
-from planner.costs.pipeline import in_flight, split_kinds, stage_memory, step_time
+from planner.costs.pipeline import host_memory, in_flight, split_kinds, stage_memory, step_time
 from planner.placement import Strategy, TrainingProblem
+from planner.solve.bottleneck import may_beat
+from planner.solve.budget import Budget
+from planner.solve.engine import run_model
 from planner.solve.expressions import Expression, add_up
 
 FloatArray = NDArray[np.float64]
@@ -20,6 +23,8 @@ TICKS = 1e9
 """Time quantum: one nanosecond."""
 BLOCK = 4096.0
 """Memory quantum, bytes: needs round up, room rounds down."""
+ROUNDING = 1e-5
+"""Relative difference that ticks may make to a step time."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class LayerModel:
         self.layers = [self.model.new_int_var(strategy.virtual, total, f"layers[{s}]") for s in range(stages)]
         self.model.add(add_up(self.layers) == total)
         self.dense = self._dense_parts()
-        self.times = [self._affine("dense", "moe", "first", "last", s, TICKS) for s in range(stages)]
+        self.again = self._repeated_parts()
+        self.times = [self._stage_time(s) for s in range(stages)]
         self._fit_in_memory()
         self._minimise_step()
 
@@ -65,6 +71,34 @@ class LayerModel:
             parts.append(upto - before)
             before = upto
         return parts
+
+    def _repeated_parts(self) -> list[tuple[Expression, Expression]]:
+        """Return the dense and expert layers of every stage that block recompute repeats: the first ones."""
+        most, total = int(self.costs.again_layers[self.row]), self.problem.model.layers
+        leading, found = self.problem.model.dense_layers, list[tuple[Expression, Expression]]()
+        for stage, count in enumerate(self.layers):
+            if most <= self.strategy.virtual:
+                repeated: Expression = most
+            else:
+                repeated = self._least(f"again[{stage}]", count, most, total)
+            if leading in (0, total):
+                parts = (repeated, 0) if leading else (0, repeated)
+            else:
+                dense = self._least(f"again_dense[{stage}]", repeated, self.dense[stage], most) if most else 0
+                parts = (dense, repeated - dense)
+            found.append(parts)
+        return found
+
+    def _least(self, name: str, first: Expression, second: Expression, most: int) -> cp_model.IntVar:
+        variable = self.model.new_int_var(0, most, name)
+        self.model.add_min_equality(variable, [first, second])
+        return variable
+
+    def _stage_time(self, stage: int) -> Expression:
+        time = self._affine("dense", "moe", "first", "last", stage, TICKS)
+        dense, moe = self.again[stage]
+        again = [round(float(getattr(self.costs, f"again_{kind}")[self.row]) * TICKS) for kind in ("dense", "moe")]
+        return time + again[0] * dense + again[1] * moe
 
     def _affine(self, dense: str, moe: str, first: str, last: str, stage: int, scale: float) -> Expression:
         """Return ``dense * d + moe * e`` plus the ends of the pipeline, as an integer expression."""
@@ -92,6 +126,9 @@ class LayerModel:
             + parts["last"]
             + alpha
         )
+        if prefix == "":
+            again = max(float(self.costs.again_dense[self.row]), float(self.costs.again_moe[self.row]))
+            whole += self.problem.model.layers * again
         return round(whole * TICKS) + 1000
 
     def _fit_in_memory(self) -> None:
@@ -106,7 +143,24 @@ class LayerModel:
             room -= costs.static_first[row] if stage == 0 else 0.0
             room -= costs.static_last[row] if stage == len(self.layers) - 1 else 0.0
             used = need["moe"] * self.layers[stage] + (need["dense"] - need["moe"]) * self.dense[stage]
-            self.model.add(used <= int(room // BLOCK))
+            dense, moe = self.again[stage]
+            saved = [int(getattr(costs, f"saved_{kind}")[row] * held // BLOCK) for kind in ("dense", "moe")]
+            self.model.add(used - saved[0] * dense - saved[1] * moe <= int(room // BLOCK))
+            self._fit_in_host(stage, held)
+
+    def _fit_in_host(self, stage: int, held: float) -> None:
+        costs, row = self.costs, self.row
+        need = {
+            kind: _up(getattr(costs, f"host_{kind}")[row] + getattr(costs, f"host_kept_{kind}")[row] * held)
+            for kind in ("dense", "moe")
+        }
+        if not any(need.values()):
+            return
+        room = self.problem.shape.host.memory
+        room -= costs.host_first[row] if stage == 0 else 0.0
+        room -= costs.host_last[row] if stage == len(self.layers) - 1 else 0.0
+        used = need["moe"] * self.layers[stage] + (need["dense"] - need["moe"]) * self.dense[stage]
+        self.model.add(used <= int(room // BLOCK))
 
     def _minimise_step(self) -> None:
         """``virtual * step = (virtual * m - 1) * slowest + sum + virtual * tail`` in ticks."""
@@ -114,7 +168,8 @@ class LayerModel:
         hop = round(float(costs.hop[row]) * TICKS)
         slowest = self.model.new_int_var(0, self._most("") + hop, "slowest")
         tail = self.model.new_int_var(0, self._most("sync_") + self._most("update_"), "tail")
-        sync_scale, hidden = TICKS * (1.0 - costs.overlap), costs.backward_share[row]
+        sync_scale = TICKS * (1.0 - costs.overlap * float(costs.hideable[row]))
+        hidden = costs.backward_share[row]
         for stage, time in enumerate(self.times):
             self.model.add(slowest >= time + hop)
             update = self._affine("update_dense", "update_moe", "update_first", "update_last", stage, TICKS)
@@ -126,7 +181,14 @@ class LayerModel:
             self.model.add(1000 * tail >= full - window * (time + hop) + 1000 * update)
         whole = add_up(self.times) + hop * len(self.times)
         count = round(float(costs.num_micro_batches[row]))
-        self.model.minimize((virtual * count - 1) * slowest + whole + virtual * tail)
+        self.step = (virtual * count - 1) * slowest + whole + virtual * tail
+        self.model.minimize(self.step)
+
+    def require(self, seconds: float) -> None:
+        """Ask for a step of at most some time, s, with a little more for rounding to ticks."""
+        if seconds < float("inf"):
+            ticks = seconds * (1 + ROUNDING) * TICKS * self.strategy.virtual
+            self.model.add(self.step <= int(np.ceil(ticks)))
 
 
 def _up(size: float) -> int:
@@ -134,9 +196,10 @@ def _up(size: float) -> int:
 
 
 def best_split(
-    problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int, *, seconds: float, seed: int
-) -> Split | None:
-    """Return the best layer split, ``None`` where none fits.
+    problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int, budget: Budget,
+    below: float = float("inf"),
+) -> Split | None:  # fmt: skip
+    """Return the best layer split, ``None`` where none fits, or none takes less than ``below``, s.
 
     A single stage needs no search. Where the time ends first, the bound is below the step time, and there
     may be no layers at all.
@@ -148,16 +211,14 @@ def best_split(
             if _fits(problem, strategy, costs, row, layers)
             else None
         )
-    layered, solver = LayerModel(problem, strategy, costs, row), cp_model.CpSolver()
+    if not may_beat(problem, strategy, costs, row, below):
+        return None
+    layered = LayerModel(problem, strategy, costs, row)
+    layered.require(below)
     hint = balanced(problem, strategy, costs, row)
     for variable, value in zip(layered.layers, hint, strict=True):
         layered.model.add_hint(variable, value)
-    solver.parameters.max_time_in_seconds = max(seconds, 0.01)
-    solver.parameters.random_seed = seed
-    solver.parameters.num_workers = 1
-    solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
-    status = solver.solve(layered.model)
-    assert status != cp_model.MODEL_INVALID, layered.model.validate()
+    solver, status = run_model(layered.model, budget)
     if status == cp_model.INFEASIBLE:
         return None
     bound = solver.best_objective_bound / TICKS / strategy.virtual
@@ -191,8 +252,9 @@ def _fits(
 ) -> bool:
     dense, moe = split_kinds(np.asarray(layers, dtype=np.int64), problem.model.dense_layers)
     flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[row]))
-    total = sum(stage_memory(costs, row, dense, moe, flight).values())
-    return bool((np.asarray(total) <= problem.capacity).all())
+    total = np.asarray(sum(stage_memory(costs, row, dense, moe, flight).values()))
+    host = host_memory(costs, row, dense, moe, flight)
+    return bool((total <= problem.capacity).all() and (host <= problem.shape.host.memory).all())
 
 
 def _as_split(

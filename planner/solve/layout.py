@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from ortools.sat.python import cp_model
 
 from planner.placement import Strategy
+from planner.solve.budget import Budget
 from planner.solve.degrees import Chain, Share
+from planner.solve.engine import run_model
 from planner.solve.expressions import add_up
 from planner.topology import Hierarchy
 
@@ -194,7 +196,7 @@ class LayoutModel:
 
 
 def exact_layout(
-    strategy: Strategy, chain: Chain, hierarchy: Hierarchy, *, seconds: float, seed: int
+    strategy: Strategy, chain: Chain, hierarchy: Hierarchy, budget: Budget
 ) -> tuple[IntArray | None, bool]:
     """Return a layout with the given shares, and whether the answer is proven.
 
@@ -202,12 +204,8 @@ def exact_layout(
     """
     if strategy.num_ranks > LARGEST_EXACT:
         return None, False
-    layout, solver = LayoutModel(strategy, chain, hierarchy), cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = max(seconds, 0.01)
-    solver.parameters.random_seed = seed
-    solver.parameters.num_workers = 1
-    solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
-    status = solver.solve(layout.model)
+    layout = LayoutModel(strategy, chain, hierarchy)
+    solver, status = run_model(layout.model, budget)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return layout.extract(solver), True
     return None, status == cp_model.INFEASIBLE

@@ -70,8 +70,8 @@ def serving_strategies(problem: ServingProblem) -> list[Strategy]:
     model, limits, gpus = problem.model, problem.job.degrees, problem.num_gpus
     experts = model.experts.num_experts if model.experts else 1
     found = []
-    for tp in limits.tp or [d for d in divisors(model.heads) if model.ffn % d == 0]:
-        for pp in limits.pp or [p for p in powers_of_two(LARGEST_PP) if p <= model.layers]:
+    for tp in [d for d in limits.tp or divisors(model.heads) if model.heads % d == model.ffn % d == 0]:
+        for pp in [p for p in limits.pp or powers_of_two(LARGEST_PP) if p <= model.layers]:
             most = gpus // (tp * pp)
             for dp in [d for d in limits.replicas or range(1, most + 1) if d <= most]:
                 for ep in [e for e in limits.ep or divisors(tp) if tp % e == 0 and experts % e == 0]:
@@ -232,7 +232,7 @@ def replica_slots(problem: ServingProblem, strategy: Strategy, chain: Chain, bud
         wide = strategy.model_copy(update={"dp": copies})
         gpus = nested_layout(wide, chain, problem.hierarchy)
         if gpus is None:
-            gpus, proven = exact_layout(wide, chain, problem.hierarchy, seconds=budget.left, seed=budget.seed)
+            gpus, proven = exact_layout(wide, chain, problem.hierarchy, budget)
         if gpus is not None:
             mesh = gpus.reshape(strategy.pp, copies, strategy.tp).swapaxes(0, 1).reshape(copies, -1)
             return Slots([[problem.hierarchy.gpus[gpu] for gpu in row] for row in mesh], proven=True)

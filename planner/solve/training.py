@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs import Candidates, StageCosts, stage_costs
+from planner.costs.strategy import Setting
+from planner.costs.training import stage_bytes
 from planner.placement import Strategy, TrainingProblem, as_strategy, judge_training
 from planner.placement.training import model_flops
 from planner.solve.bounds import compute_bound, may_fit, step_time_bounds
 from planner.solve.budget import Budget
-from planner.solve.degrees import Chain, as_spans, level_sizes, strategies, with_spans
+from planner.solve.degrees import Chain, as_spans, degree_choices, level_sizes, strategies, with_spans
 from planner.solve.layers import best_split
 from planner.solve.layout import exact_layout, nested_layout, weaker_chains
 
@@ -23,6 +25,8 @@ IntArray = NDArray[np.int64]
 
 BLOCK_ROWS = 30_000
 TOLERANCE = 1e-9
+AHEAD = 64
+"""Queued candidates of a batch whose costs are worked out at once."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class TrainingSearch:
         self.priced: list[Priced] = []
         self._batches: list[Priced] = []
         self._queue: list[tuple[float, int, int]] = []
+        self._ahead: dict[int, tuple[int, StageCosts]] = {}
+        self.repeats = np.asarray(degree_choices(self.problem)["recompute_layers"], dtype=np.int64)
         self._seen: set[tuple[Strategy, Chain]] = set()
 
     @property
@@ -114,11 +120,42 @@ class TrainingSearch:
             self.queue(Priced(bounds[kept], spread.take(kept), shares[kept]))
 
     def fitting(self, many: Candidates) -> Candidates:
-        """Return the strategies that may fit in memory, which does not depend on their placement."""
-        together = np.ones((len(many), len(self.levels), 6), dtype=np.int64) * many.ranks[:, None, None]
-        fits = may_fit(self.problem, many, self._costs(many, together))
+        """Return the strategies that may fit in memory, which does not depend on their placement.
+
+        Block recompute starts from the fewest layers that make room, found by halving.
+        """
+        block = many.recompute_layers > 0
+        fits = np.zeros(len(many), dtype=np.bool_)
+        others = np.flatnonzero(~block)
+        fits[others] = self._may_fit(many.take(others))
+        rows = np.flatnonzero(block)
+        layers = many.recompute_layers.copy()
+        if len(rows):
+            layers[rows], fits[rows] = self._fewest_layers(many.take(rows))
         self.fits_somewhere |= bool(fits.any())
-        return many.take(np.flatnonzero(fits))
+        return replace(many, recompute_layers=layers).take(np.flatnonzero(fits))
+
+    def _may_fit(self, many: Candidates) -> NDArray[np.bool_]:
+        if not len(many):
+            return np.zeros(0, dtype=np.bool_)
+        problem = self.problem
+        together = as_spans(many, np.ones((len(many), len(self.levels), 6), dtype=np.int64))
+        setting = Setting(
+            problem.shape, many, together, problem.kernels, problem.fabric, problem.calibration
+        )
+        return may_fit(problem, many, stage_bytes(setting))
+
+    def _fewest_layers(self, many: Candidates) -> tuple[IntArray, NDArray[np.bool_]]:
+        """Return the fewest layers that block recompute has to repeat, and whether any number makes room."""
+        counts = self.repeats
+        low = np.searchsorted(counts, many.recompute_layers)
+        high = np.searchsorted(counts, (self.problem.model.layers - 1) // (many.pp * many.virtual), "right") - 1
+        fits = self._may_fit(replace(many, recompute_layers=counts[high]))
+        while (low < high).any():
+            middle = (low + high) // 2
+            enough = self._may_fit(replace(many, recompute_layers=counts[middle]))
+            low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
+        return counts[high], fits
 
     def _costs(self, many: Candidates, shares: IntArray) -> StageCosts:
         problem = self.problem
@@ -144,22 +181,50 @@ class TrainingSearch:
             if bound >= self.incumbent * (1 - TOLERANCE):
                 self._queue.clear()
                 self._batches.clear()
+                self._ahead.clear()
                 return
             batch = self._batches[number]
             if row + 1 < len(batch.bounds):
                 heapq.heappush(self._queue, (float(batch.bounds[row + 1]), number, row + 1))
-            self._place(batch.many.take(np.asarray([row])), as_chain(batch.shares[row]))
+            one, chain = batch.many.take(np.asarray([row])), as_chain(batch.shares[row])
+            costs = self._costs_of(number, row)
+            self._place(one, chain, costs)
+            self._repeat_more(one, chain, costs)
             count += 1
             self.budget.progress("place", self.visited, bound, self.incumbent)
 
-    def _place(self, one: Candidates, chain: Chain) -> None:
+    def _costs_of(self, number: int, row: int) -> StageCosts:
+        """Return the costs of a queued candidate; those of its batch are worked out some at a time."""
+        batch, start = self._batches[number], row // AHEAD * AHEAD
+        if self._ahead.get(number, (-1, None))[0] != start:
+            rows = np.arange(start, min(start + AHEAD, len(batch.bounds)))
+            self._ahead[number] = start, self._costs(batch.many.take(rows), batch.shares[rows])
+        return self._ahead[number][1].take(np.asarray([row - start]))
+
+    def _repeat_more(self, one: Candidates, chain: Chain, costs: StageCosts) -> None:
+        """Queue the strategy with the next larger number of layers that block recompute repeats.
+
+        Its costs are the same but for that number.
+        """
+        done = int(one.recompute_layers[0])
+        place = int(np.searchsorted(self.repeats, done, side="right"))
+        if done == 0 or place == len(self.repeats):
+            return
+        more = replace(one, recompute_layers=self.repeats[place : place + 1])
+        costs = replace(costs, again_layers=more.recompute_layers * more.virtual)
+        bound = float(step_time_bounds(self.problem, more, costs)[0])
+        legal = more.recompute_layers * more.pp * more.virtual < self.problem.model.layers
+        if legal[0] and bound < self.incumbent * (1 - TOLERANCE):
+            self._push(bound, more, chain)
+            self._ahead[len(self._batches) - 1] = 0, costs
+
+    def _place(self, one: Candidates, chain: Chain, costs: StageCosts) -> None:
         problem, strategy = self.problem, as_strategy(one, 0)
         if (strategy, chain) in self._seen:
             return
         self._seen.add((strategy, chain))
         self.visited += 1
-        costs = self._costs(one, np.asarray([chain]))
-        split = best_split(problem, strategy, costs, 0, seconds=self.budget.left, seed=self.budget.seed)
+        split = best_split(problem, strategy, costs, 0, self.budget, self.incumbent)
         if split is None or split.bound >= self.incumbent * (1 - TOLERANCE):
             return
         if split.bound < split.seconds * (1 - TOLERANCE):
@@ -169,9 +234,7 @@ class TrainingSearch:
         gpus = nested_layout(strategy, chain, problem.hierarchy)
         if gpus is not None and self._accept(strategy, split.layers, gpus) <= split.seconds * (1 + TOLERANCE):
             return
-        exact, proven = exact_layout(
-            strategy, chain, problem.hierarchy, seconds=self.budget.left, seed=self.budget.seed
-        )
+        exact, proven = exact_layout(strategy, chain, problem.hierarchy, self.budget)
         if exact is not None and self._accept(strategy, split.layers, exact) <= split.seconds * (
             1 + TOLERANCE
         ):
@@ -197,9 +260,11 @@ def as_chain(shares: IntArray) -> Chain:
     return tuple((int(a), int(b), int(c), int(d), int(e), int(f)) for a, b, c, d, e, f in shares)
 
 
-def search_training(problem: TrainingProblem, budget: Budget) -> TrainingSearch:
-    """Return the finished search of a training problem."""
-    search = TrainingSearch(problem, budget)
+def search_training(
+    problem: TrainingProblem, budget: Budget, best: PlacedStrategy | None = None
+) -> TrainingSearch:
+    """Return the finished search of a training problem, started from a placed strategy if there is one."""
+    search = TrainingSearch(problem, budget, best)
     search.run()
     return search
 

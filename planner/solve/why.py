@@ -33,7 +33,7 @@ def training_decisions(search: TrainingSearch, best: PlacedStrategy, budget: Bud
     """Return, per degree and switch, the best plan with another value, from what the search has priced."""
     found: list[Decision] = []
     for name, title in _TRAINING.items():
-        if budget.stopped():
+        if budget.stopped() or not search.priced:
             break
         found.extend(_training_decision(search, best, name, title))
     return sorted(found, key=lambda item: float("inf") if item.loss is None else item.loss)
@@ -46,8 +46,7 @@ def _training_decision(
     batch = cheapest(search.priced, lambda many: getattr(many, name) != chosen, MOST_ALTERNATIVES)
     if not len(batch.bounds):
         return
-    limited = Budget(seconds=MOST_SECONDS, seed=search.budget.seed, stopped=search.budget.stopped)
-    other = best_among(search.problem, batch, limited)
+    other = best_among(search.problem, batch, search.budget.part(MOST_SECONDS))
     if other is None:
         text = "none of the most promising alternatives could be placed"
         yield Decision(
@@ -97,7 +96,7 @@ def serving_decisions(problem: ServingProblem, best: PlacedService, budget: Budg
         others = [strategy for strategy in everything if getattr(strategy, name) != chosen]
         if not others:
             continue
-        search = ServingSearch(problem, Budget(seconds=min(2.0, max(budget.left, 0.5)), seed=budget.seed))
+        search = ServingSearch(problem, budget.part(min(2.0, max(budget.left, 0.5))))
         search.run(others)
         if search.best is None:
             found.append(

@@ -6,15 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from planner.placement import Plan, ServingPlan, TrainingPlan
+from planner.placement import JobPlan, Plan, ServingPlan
 from planner.placement.bindings import as_core_list, core_numbers
 from planner.schema import expand
 from planner.topology import NumaDomain, Topology
-
-
-def gpus_of(job: TrainingPlan | ServingPlan) -> list[str]:
-    """Return the GPUs of a job, ``NODE/GPU``."""
-    return job.ranks() if isinstance(job, TrainingPlan) else job.gpus()
 
 
 def part_of(topology: Topology, gpus: Sequence[str], cores: Mapping[str, Sequence[int]]) -> Topology:
@@ -60,7 +55,7 @@ def fair_part(topology: Topology, gpus: Sequence[str]) -> Topology:
     return part_of(topology, gpus, cores)
 
 
-def stated_part(topology: Topology, plan: Plan, job: TrainingPlan | ServingPlan) -> Topology:
+def stated_part(topology: Topology, plan: Plan, job: JobPlan) -> Topology:
     """Return what a plan leaves of a single node for a job: its GPUs, and the cores that no other uses."""
     if len(topology.nodes) > 1:
         return topology
@@ -74,7 +69,7 @@ def stated_part(topology: Topology, plan: Plan, job: TrainingPlan | ServingPlan)
     for name, numbers in taken.items():
         own = core_numbers(node.machine, name)
         cores[name] = [number for number in own if number not in numbers] or own[-1:]
-    return part_of(topology, gpus_of(job), cores)
+    return part_of(topology, job.gpus(), cores)
 
 
 def clashing_cores(plan: Plan) -> list[str]:
@@ -91,7 +86,7 @@ def clashing_cores(plan: Plan) -> list[str]:
     return found
 
 
-def _stage_cores(job: TrainingPlan | ServingPlan) -> dict[tuple[str, str], set[int]]:
+def _stage_cores(job: JobPlan) -> dict[tuple[str, str], set[int]]:
     """Return the cores of a job's CPU stages by node and NUMA domain."""
     found: dict[tuple[str, str], set[int]] = {}
     if isinstance(job, ServingPlan):

@@ -10,14 +10,12 @@ from planner.placement import (
     JobPlan,
     Plan,
     Problem,
-    ServingPlan,
-    TrainingPlan,
     check,
-    connected_groups,
+    groups_for,
     make_problem,
 )
 from planner.schema import load, presets
-from planner.study.hosts import clashing_cores, gpus_of, stated_part
+from planner.study.hosts import clashing_cores, stated_part
 from planner.study.inputs import Documents, Sources, Study, load_documents
 from planner.workload import ResolvedJob
 
@@ -56,10 +54,7 @@ def load_study(
     documents = load_documents(Sources(where["topology"], where["workload"], where["calibration"]))
     if not force:
         _refuse_changes(plan, documents)
-    problems = {
-        resolved.job.name: _problem(documents, plan, resolved) for resolved in documents.workload.jobs
-    }
-    return Study(documents.topology, documents.workload, documents.calibration, problems, plan)
+    return study_of(documents, plan)
 
 
 def _where(plan_path: Path, plan: Plan, what: str) -> str:
@@ -85,19 +80,20 @@ def _refuse_changes(plan: Plan, documents: Documents) -> None:
 def _problem(documents: Documents, plan: Plan, resolved: ResolvedJob) -> Problem:
     """Return the problem of one job: on the whole group of GPUs that it was solved on, or on its share."""
     placed = _placed(plan, resolved.job.name)
-    topology, used = documents.topology, gpus_of(placed)
+    topology, used = documents.topology, placed.gpus()
     unknown = [gpu for gpu in used if gpu not in set(topology.gpus)]
     if unknown:
         raise PlanError(f"the plan uses the GPU {unknown[0]!r}, which topology {topology.name!r} lacks")
     if len(plan.jobs) == 1:
-        gpus = next(group for group in connected_groups(topology) if used[0] in set(group))
+        groups = groups_for(resolved.job, topology)
+        gpus = next((group for group in groups if used and set(used) <= set(group)), groups[0])
     else:
         gpus = [gpu for gpu in topology.gpus if gpu in set(used)]
         topology = stated_part(topology, plan, placed)
     return make_problem(resolved.job, resolved.model, topology, documents.calibration, gpus)
 
 
-def _placed(plan: Plan, name: str) -> TrainingPlan | ServingPlan:
+def _placed(plan: Plan, name: str) -> JobPlan:
     placed: JobPlan | None = next((job for job in plan.jobs if job.name == name), None)
     if placed is None:
         raise PlanError(f"the plan has no job {name!r} of the workload; it was made from another one")
@@ -107,3 +103,17 @@ def _placed(plan: Plan, name: str) -> TrainingPlan | ServingPlan:
 def check_study(study: Study) -> list[str]:
     """Return every rule that the plan of a study breaks, as sentences."""
     return [*check(study.problems, study.plan), *clashing_cores(study.plan)]
+
+
+def study_of(documents: Documents, plan: Plan) -> Study:
+    """Return a plan with inputs that are already loaded.
+
+    Raises
+    ------
+    PlanError
+        If the plan does not fit its inputs.
+    """
+    problems = {
+        resolved.job.name: _problem(documents, plan, resolved) for resolved in documents.workload.jobs
+    }
+    return Study(documents.topology, documents.workload, documents.calibration, problems, plan)

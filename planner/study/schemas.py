@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+from planner.calibrate.samples import Samples
+from planner.calibrate.verification import Verification
 from planner.costs import Calibration
 from planner.placement import Plan
 from planner.schema import Document, json_schema, write_text_atomic
@@ -16,7 +18,7 @@ from planner.workload import ModelDocument, WorkloadDocument
 
 KINDS: tuple[type[Document], ...] = (
     TopologyDocument, DeviceCatalogue, WorkloadDocument, ModelDocument, Calibration, Plan, SimulationResult,
-    Gates,
+    Samples, Verification, Gates,
 )  # fmt: skip
 
 

@@ -187,8 +187,7 @@ class ShareSearch:
             missing = [name for name, found in options.items() if not found]
             if missing:
                 raise InfeasibleError(f"job {missing[0]!r} fits in no way on its share")
-            seconds = max(self.budget.left, 1.0)
-            counts = share_out(options, len(self.pools[number]), seconds=seconds, seed=self.budget.seed)
+            counts = share_out(options, len(self.pools[number]), self.budget)
             places |= {name: (number, count) for name, count in counts.items()}
         return places
 

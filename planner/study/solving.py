@@ -9,26 +9,34 @@ from planner import __version__
 from planner.errors import InfeasibleError, NoPlanError, PlanError, WorkloadError
 from planner.placement import (
     Decision,
+    JobPlan,
     LinkLoad,
     Objective,
+    OperatorsPlan,
+    OperatorsProblem,
     Plan,
     Problem,
+    RecommenderPlan,
+    RecommenderProblem,
     ServingPlan,
     ServingProblem,
     Solver,
     TrainingPlan,
     TrainingProblem,
     check,
-    connected_groups,
+    groups_for,
     make_problem,
 )
+from planner.placement.exchanges import recommender_flows
 from planner.placement.flows import link_loads, representative_nodes, serving_flows, training_flows
+from planner.placement.graph_flows import operator_flows
 from planner.placement.provenance import assumed_share
-from planner.solve import PROVEN, Budget, JobSolution, solve_job
+from planner.solve import Budget, JobSolution, solve_job
 from planner.solve.budget import never
 from planner.study.hosts import clashing_cores
 from planner.study.inputs import Documents, Sources, Study, load_documents
 from planner.study.sharing import ShareSearch, make_share
+from planner.study.wishes import NO_WISHES, Wishes
 from planner.topology import Router, Topology
 from planner.workload import ResolvedJob
 
@@ -67,8 +75,15 @@ def solve_files(sources: Sources, budget: Budget | None = None) -> Study:
     return solve(load_documents(sources), budget or Budget(), sources)
 
 
-def solve(documents: Documents, budget: Budget, sources: Sources | None = None) -> Study:
+def solve(
+    documents: Documents, budget: Budget, sources: Sources | None = None, wishes: Wishes = NO_WISHES
+) -> Study:
     """Return the best plan of a workload on a topology, checked by the judge.
+
+    Parameters
+    ----------
+    wishes
+        A plan to start from, and decisions that are fixed.
 
     Raises
     ------
@@ -82,42 +97,61 @@ def solve(documents: Documents, budget: Budget, sources: Sources | None = None) 
     jobs, topology = documents.workload.jobs, documents.topology
     if not topology.gpus:
         raise WorkloadError(f"topology {topology.name!r} has no GPU to run {jobs[0].job.name!r} on")
-    solved = (
-        _solve_alone(documents, jobs[0], budget) if len(jobs) == 1 else _solve_together(documents, budget)
-    )
+    try:
+        held = wishes.restricted(documents)
+        if len(jobs) == 1:
+            solved = _solve_alone(held, held.workload.jobs[0], budget, wishes)
+        else:
+            solved = _solve_together(held, budget)
+    except InfeasibleError as error:
+        raise wishes.blamed(error, documents, budget) from error
+    return finished(documents, replace(solved, proof=solved.proof + wishes.proviso), budget, sources)
+
+
+def finished(documents: Documents, solved: Solved, budget: Budget, sources: Sources | None) -> Study:
+    """Return the study of solved jobs, their plan passed by the judge.
+
+    Raises
+    ------
+    PlanError
+        If the judge finds a broken rule in the plan: a defect of the program.
+    """
     plan = _plan(documents, solved, budget, sources)
     broken = [*check(solved.problems, plan), *clashing_cores(plan)]
     if broken:
         raise PlanError("the plan breaks rules: " + "; ".join(broken))
-    return Study(topology, documents.workload, documents.calibration, solved.problems, plan)
+    return Study(documents.topology, documents.workload, documents.calibration, solved.problems, plan)
 
 
-def _solve_alone(documents: Documents, resolved: ResolvedJob, budget: Budget) -> Solved:
+def _solve_alone(documents: Documents, resolved: ResolvedJob, budget: Budget, wishes: Wishes) -> Solved:
     """Solve a job on each connected group of equal GPUs and keep the best: a plan never mixes groups."""
     name, topology = resolved.job.name, documents.topology
-    groups = connected_groups(topology) if topology.gpus else []
+    groups = groups_for(resolved.job, topology) if topology.gpus else []
     if not groups:
         raise WorkloadError(
             f"topology {topology.name!r} has no GPU for job {name!r}; describe some under 'gpus'"
         )
     problems = [
-        make_problem(resolved.job, resolved.model, topology, documents.calibration, gpus) for gpus in groups
+        make_problem(resolved.job, resolved.model, topology, documents.calibration, gpus)
+        for gpus in wishes.groups(name, topology.gpus, groups)
     ]
-    problem, best, bound = _best_of(problems, budget)
+    problem, best, bound = _best_of(problems, budget, wishes.start(name))
     return Solved(
         {name: problem},
         {name: best},
         Objective(name=best.objective, value=best.value, unit=best.unit),
         bound,
         {name: 1.0},
-        f"{best.evaluated:,} strategies with their ways to span the machine priced, {best.visited:,} placed",
+        best.how,
     )
 
 
-def _best_of(problems: list[Problem], budget: Budget) -> tuple[Problem, JobSolution, float]:
+def _best_of(
+    problems: list[Problem], budget: Budget, start: JobPlan | None
+) -> tuple[Problem, JobSolution, float]:
     """Return the best solution of several problems, and the least bound over all of them."""
     if len(problems) == 1:
-        solution = solve_job(problems[0], budget)
+        solution = solve_job(problems[0], budget, start=start)
         return problems[0], solution, solution.bound
     solved: list[tuple[Problem, JobSolution]] = []
     refused: list[InfeasibleError] = []
@@ -125,7 +159,7 @@ def _best_of(problems: list[Problem], budget: Budget) -> tuple[Problem, JobSolut
     late: NoPlanError | None = None
     for problem in problems:
         try:
-            solution = solve_job(problem, budget, explain=False)
+            solution = solve_job(problem, budget, explain=False, start=start)
         except InfeasibleError as error:
             refused.append(error)
             continue
@@ -139,7 +173,8 @@ def _best_of(problems: list[Problem], budget: Budget) -> tuple[Problem, JobSolut
         raise late or _joined(refused)
     problem, best = min(solved, key=lambda item: item[1].value)
     if not budget.over:
-        best = solve_job(problem, budget)
+        again = solve_job(problem, budget, start=start)
+        best = again if again.value <= best.value else best
     return problem, best, min(bounds)
 
 
@@ -186,6 +221,7 @@ def _plan(documents: Documents, solved: Solved, budget: Budget, sources: Sources
     bound = min(solved.bound, value)
     gap = (value - bound) / value if value > 0 else 0.0
     single = len(solutions) == 1
+    precision = max(solution.precision for solution in solutions.values())
     return Plan(
         schema_="plan/1",
         name=documents.plan_name,
@@ -199,8 +235,8 @@ def _plan(documents: Documents, solved: Solved, budget: Budget, sources: Sources
             candidates=sum(solution.evaluated for solution in solutions.values()),
             visited=sum(solution.visited for solution in solutions.values()),
         ),
-        status="optimal" if gap <= PROVEN else "feasible",
-        proof=_proof(solved.proof, proven=gap <= PROVEN),
+        status="optimal" if gap <= precision else "feasible",
+        proof=_proof(solved.proof, proven=gap <= precision),
         objective=solved.objective,
         bound=bound,
         gap=gap,
@@ -232,9 +268,7 @@ def _proof(how: str, *, proven: bool) -> str:
     )
 
 
-def busiest_links(
-    topology: Topology, placed: Mapping[str, tuple[Problem, TrainingPlan | ServingPlan]]
-) -> list[LinkLoad]:
+def busiest_links(topology: Topology, placed: Mapping[str, tuple[Problem, JobPlan]]) -> list[LinkLoad]:
     """Return the links under the traffic of all jobs, busiest first, as many as the picture needs.
 
     Training traffic is symmetric over nodes; two representative nodes stand for all.
@@ -251,11 +285,18 @@ def busiest_links(
     return ordered[:NUM_LINKS]
 
 
-def _loads(problem: Problem, plan: TrainingPlan | ServingPlan, router: Router) -> list[LinkLoad]:
+def _loads(problem: Problem, plan: JobPlan, router: Router) -> list[LinkLoad]:
     every = 10**9
     if isinstance(problem, TrainingProblem) and isinstance(plan, TrainingPlan):
         nodes = representative_nodes(plan.strategy, plan.ranks())
         return link_loads(training_flows(problem, plan, nodes), router, plan.prediction.step_time, every)
     if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
         return link_loads(serving_flows(problem, plan), router, 1.0, every)
-    raise TypeError(f"a {type(problem).__name__} has no {plan.kind} plan")
+    if isinstance(problem, OperatorsProblem) and isinstance(plan, OperatorsPlan):
+        latency = plan.prediction.latency if plan.objective == "latency" else None
+        seconds = latency or plan.prediction.interval
+        return link_loads(operator_flows(problem, plan), router, seconds, every) if seconds > 0.0 else []
+    if isinstance(problem, RecommenderProblem) and isinstance(plan, RecommenderPlan):
+        flows = list(recommender_flows(problem, plan))
+        return link_loads(flows, router, plan.prediction.iteration_time, every)
+    return []

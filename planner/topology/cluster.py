@@ -13,6 +13,7 @@ from planner.topology.hierarchy import Hierarchy
 from planner.topology.levels import cluster_levels
 from planner.topology.machine import MachineType
 from planner.topology.models import Device, Fabric, TopologyDocument
+from planner.topology.rings import machine_mesh
 from planner.topology.routes import Route, route
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class Topology:
     @cached_property
     def hierarchy(self) -> Hierarchy:
         """Locality levels over :attr:`gpus`."""
-        return Hierarchy(self.gpus, cluster_levels(self))
+        mesh = machine_mesh(self.nodes[0].machine) if len(self.nodes) == 1 else None
+        return Hierarchy(self.gpus, cluster_levels(self), mesh)
 
     def host_route(self, node: str, numa: str, gpu: str) -> Route | None:
         """Return the route from a NUMA domain to a GPU of the same node, both named without the node."""

@@ -9,7 +9,7 @@ senders and receivers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import networkx as nx
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.topology.machine import MachineType, weakest
+from planner.topology.rings import Mesh
 from planner.topology.routes import PathClass, Route, edges_along, route
 
 IntArray = NDArray[np.int64]
@@ -57,10 +58,17 @@ class Level:
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Levels from the innermost to the outermost, over GPUs in one fixed order."""
+    """Levels from the innermost to the outermost, over GPUs in one fixed order.
+
+    Attributes
+    ----------
+    mesh
+        Direct links of the GPUs where pairs of one level differ; ``None`` where they do not.
+    """
 
     gpus: tuple[str, ...]
     levels: tuple[Level, ...]
+    mesh: Mesh | None = None
 
     @property
     def num_gpus(self) -> int:
@@ -81,7 +89,14 @@ class Hierarchy:
             )
             for level in self.levels
         )  # fmt: skip
-        return Hierarchy(tuple(self.gpus[i] for i in chosen), levels)
+        mesh = self.mesh.subset(indices) if self.mesh is not None else None
+        return Hierarchy(tuple(self.gpus[i] for i in chosen), levels, mesh)
+
+    def at_rate(self, rate: float) -> Hierarchy:
+        """Return the GPUs in a single domain of a rate, bytes/s per GPU: what a ring through them gives."""
+        inner, outer = self.levels[0], self.levels[-1]
+        together = np.zeros(self.num_gpus, dtype=np.int64)
+        return Hierarchy(self.gpus, (replace(outer, name=inner.name, domain_of=together, rate=rate),))
 
 
 @dataclass(frozen=True)

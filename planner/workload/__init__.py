@@ -1,20 +1,23 @@
-"""What is to run: models, traffic, training and serving jobs with their limits and CPU stages."""
+"""What is to run: models, traffic, tables, operator graphs, and the jobs that run them."""
 
 from planner.workload.hf_config import read_config
 from planner.workload.jobs import (
     Access,
-    Budget,
+    AnyJob,
     CpuStage,
     Degrees,
     Lengths,
+    ModelJob,
     ModelReference,
     Recompute,
     ServingJob,
+    Sharing,
     Slo,
     Traffic,
     TrainingJob,
     WorkloadDocument,
 )
+from planner.workload.limits import Budget
 from planner.workload.models import (
     BYTES_PER_ELEMENT,
     Experts,
@@ -24,23 +27,33 @@ from planner.workload.models import (
     Transformer,
     VisionTower,
 )
-from planner.workload.resolve import ResolvedJob, Workload, load_workload, model_presets, resolve
+from planner.workload.operators import OperatorGraph, OperatorsJob
+from planner.workload.resolve import Model, ResolvedJob, Workload, load_workload, model_presets, resolve
+from planner.workload.tables import EmbeddingTable, RecommenderJob
 
 __all__ = [
     "BYTES_PER_ELEMENT",
     "Access",
+    "AnyJob",
     "Budget",
     "CpuStage",
     "Degrees",
+    "EmbeddingTable",
     "Experts",
     "LatentAttention",
     "Lengths",
+    "Model",
     "ModelDocument",
+    "ModelJob",
     "ModelReference",
+    "OperatorGraph",
+    "OperatorsJob",
     "Precision",
+    "RecommenderJob",
     "Recompute",
     "ResolvedJob",
     "ServingJob",
+    "Sharing",
     "Slo",
     "Traffic",
     "TrainingJob",

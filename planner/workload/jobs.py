@@ -7,7 +7,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from planner.schema import Bytes, Document, Name, PerSecond, Ratio, Record, Seconds
+from planner.workload.limits import Budget
 from planner.workload.models import Precision, Transformer
+from planner.workload.operators import OperatorsJob
+from planner.workload.tables import RecommenderJob
 
 Access = Literal["streaming", "random", "control"]
 Recompute = Literal["none", "selective", "full"]
@@ -124,7 +127,17 @@ class CpuStage(Record):
 
 
 class Degrees(Record):
-    """Values that the search may use for each degree; everything that fits when absent."""
+    """Values that the search may use for each degree; everything that fits when absent.
+
+    Attributes
+    ----------
+    recompute_layers
+        Layers per chunk of a stage that full recompute repeats, the first ones; 0 for all of them.
+    overlap
+        What communication may hide behind compute: ``all`` when absent, as nothing is faster with less.
+    offload
+        What may live in host memory; nothing when absent.
+    """
 
     tp: list[int] | None = None
     pp: list[int] | None = None
@@ -137,13 +150,27 @@ class Degrees(Record):
     recompute: list[Recompute] | None = None
     sharding: list[Literal["none", "optimizer", "gradients", "parameters"]] | None = None
     sequence_parallel: list[bool] | None = None
+    recompute_layers: list[Annotated[int, Field(ge=0)]] | None = None
+    overlap: list[Literal["all", "data", "gradients", "none"]] | None = None
+    offload: list[Literal["none", "optimizer", "activations", "weights"]] | None = None
 
 
-class Budget(Record):
-    """Limits on what a job may use: whole GPUs, money per hour."""
+class Sharing(Record):
+    """How a job shares a cluster with other jobs.
 
-    gpus: int | None = Field(default=None, ge=1)
-    price: Annotated[float, Field(gt=0)] | None = None
+    Attributes
+    ----------
+    weight
+        Priority: weight of the job in the objective of the fleet.
+    anti_affinity
+        Names of jobs that may not be on a node where this one is.
+    spread
+        ``node``: no two copies of a service on one node.
+    """
+
+    weight: float = Field(default=1.0, gt=0)
+    anti_affinity: list[Name] = Field(default_factory=list)
+    spread: Literal["none", "node"] = "none"
 
 
 class TrainingJob(Record):
@@ -172,6 +199,7 @@ class TrainingJob(Record):
     stack: str | None = None
     degrees: Degrees = Degrees()
     budget: Budget = Budget()
+    sharing: Sharing = Sharing()
 
 
 class ServingJob(Record):
@@ -199,9 +227,13 @@ class ServingJob(Record):
     cuda_graphs: bool = True
     degrees: Degrees = Degrees()
     budget: Budget = Budget()
+    sharing: Sharing = Sharing()
 
 
-Job = Annotated[TrainingJob | ServingJob, Field(discriminator="kind")]
+ModelJob = TrainingJob | ServingJob
+"""A job that runs a transformer."""
+AnyJob = TrainingJob | ServingJob | RecommenderJob | OperatorsJob
+Job = Annotated[AnyJob, Field(discriminator="kind")]
 
 
 class WorkloadDocument(Document):

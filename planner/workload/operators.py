@@ -1,22 +1,17 @@
-"""Operator graphs: what each operator costs on each kind of device, and the reader of their JSON form."""
+"""Operator graphs: what each operator costs on each kind of device, and the job that places them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from planner.errors import DocumentError, Problem
-from planner.schema import Bytes, Fault, FaultError, Name, Record, Seconds, read_text
-from planner.schema.foreign import read_foreign_json, read_foreign_yaml
-
-_MAX_NODES = 100_000
-_LARGEST = 1e18
+from planner.schema import Bytes, Fault, FaultError, Flops, Name, Record, Seconds
+from planner.workload.limits import Budget
+from planner.workload.models import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +34,15 @@ class Operator:
         Whether an accelerator can run it.
     backward
         Whether it belongs to the backward pass.
+    output
+        Bytes that each consumer reads; what ``transfer_time`` moves at the host link's rate when ``None``.
+    weights
+        Bytes of gradients that replicas of a stage sum after every sample.
+    flops, traffic
+        Operations and bytes of device memory read and written: the time on an accelerator follows from them
+        where ``accelerator_time`` is 0.
+    on_cpu
+        Whether a CPU can run it.
     """
 
     key: str
@@ -49,6 +53,16 @@ class Operator:
     colour: str | None = None
     on_accelerator: bool = True
     backward: bool = False
+    output: float | None = None
+    weights: float = 0.0
+    flops: float = 0.0
+    traffic: float = 0.0
+    on_cpu: bool = True
+
+    @property
+    def longest(self) -> float:
+        """Longest time on a device that can run it, s."""
+        return max(self.on_accelerator * self.accelerator_time, self.on_cpu * self.cpu_time)
 
 
 @dataclass(frozen=True)
@@ -114,18 +128,24 @@ class OperatorSpec(Record):
 
     Attributes
     ----------
+    cpu_time
+        Without it no CPU runs the operator.
     inputs
         Names of the operators whose output it reads.
     """
 
     name: Name
     accelerator_time: Seconds = Field(default=0.0, ge=0)
-    cpu_time: Seconds = Field(default=0.0, ge=0)
+    cpu_time: Seconds | None = Field(default=None, ge=0)
     size: Bytes = Field(default=0.0, ge=0)
     transfer_time: Seconds = Field(default=0.0, ge=0)
     colour: Name | None = None
     on_accelerator: bool = True
     backward: bool = False
+    output: Bytes | None = Field(default=None, ge=0)
+    weights: Bytes = Field(default=0.0, ge=0)
+    flops: Flops = Field(default=0.0, ge=0)
+    traffic: Bytes = Field(default=0.0, ge=0)
     inputs: list[Name] = Field(default_factory=list)
 
 
@@ -135,7 +155,8 @@ class OperatorsJob(Record):
     Attributes
     ----------
     graph
-        Path of a graph in the JSON form, relative to the document.
+        Path of a graph in the JSON form, relative to the document; the machine that the file states gives
+        way to the topology.
     time_unit
         What one unit of the times in that file is.
     operators
@@ -144,6 +165,16 @@ class OperatorsJob(Record):
         ``throughput`` (least load of the busiest device) or ``latency`` (finish time of one sample).
     contiguous
         Whether every device must hold consecutive parts of the graph (throughput only).
+    precision
+        Data type of operators whose time follows from their operations.
+    cpu
+        Whether operators may run on the host.
+    replicate
+        Whether a stage may be on several accelerators that take samples in turn (contiguous throughput only).
+    transfers
+        ``host``: an output passes through host memory and takes ``transfer_time`` on either side. ``links``:
+        it takes the route of the topology to each device that reads it, and no link may be busier than the
+        busiest device (throughput only).
     """
 
     kind: Literal["operators"]
@@ -153,6 +184,21 @@ class OperatorsJob(Record):
     operators: list[OperatorSpec] = Field(default_factory=list)
     objective: Literal["throughput", "latency"] = "throughput"
     contiguous: bool = False
+    precision: Precision = "bf16"
+    cpu: bool = True
+    replicate: bool = False
+    transfers: Literal["host", "links"] = "host"
+    budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _throughput_only(self) -> OperatorsJob:
+        if self.contiguous and self.objective == "latency":
+            raise ValueError("'contiguous' goes with the objective 'throughput'")
+        if self.replicate and not (self.contiguous and self.transfers == "host"):
+            raise ValueError("'replicate' needs 'contiguous: true' and 'transfers: host'")
+        if self.transfers == "links" and self.objective == "latency":
+            raise ValueError("'transfers: links' goes with the objective 'throughput'")
+        return self
 
     @model_validator(mode="after")
     def _one_graph(self) -> OperatorsJob:
@@ -188,165 +234,19 @@ def graph_of(specs: list[OperatorSpec]) -> OperatorGraph:
         Operator(
             s.name,
             s.accelerator_time,
-            s.cpu_time,
+            s.cpu_time or 0.0,
             s.size,
             s.transfer_time,
             s.colour,
             s.on_accelerator,
             s.backward,
+            s.output,
+            s.weights,
+            s.flops,
+            s.traffic,
+            s.cpu_time is not None,
         )
         for s in specs
     )
     edges = tuple((index[source], index[spec.name]) for spec in specs for source in spec.inputs)
     return OperatorGraph(operators, edges)
-
-
-def read_operators(path: str | Path, time_unit: float = 1.0) -> OperatorFile:
-    """Return the graph and the machine in a file of the JSON form.
-
-    Parameters
-    ----------
-    time_unit
-        Seconds per unit of the times in the file, which states none; 1 keeps them as they stand.
-
-    Raises
-    ------
-    DocumentError
-        If the file cannot be read or anything in it is wrong; lists every problem with its place.
-    """
-    text, name = read_text(path), str(path)
-    reader = _Reader(read_foreign_json(text, name), time_unit)
-    found = reader.read()
-    if found is None:
-        foreign = read_foreign_yaml(text, name)
-        problems = [
-            Problem(name, foreign.line(*where), 1, ".".join(map(str, where)), said)
-            for where, said in reader.faults[:_MOST_FAULTS]
-        ]
-        raise DocumentError(sorted(problems, key=lambda problem: problem.line))
-    return found
-
-
-_MOST_FAULTS = 100
-_Place = tuple[str | int, ...]
-
-
-class _Reader:
-    """Reads the data of one file and notes everything wrong with it in ``faults``."""
-
-    def __init__(self, data: Any, time_unit: float) -> None:
-        self.data, self.unit = data, time_unit
-        self.faults: list[tuple[_Place, str]] = []
-
-    def read(self) -> OperatorFile | None:
-        """Return what the file states, or None when there are faults."""
-        if not isinstance(self.data, dict):
-            self._fault((), "must be a mapping with 'nodes', 'edges', 'maxFPGAs' and 'maxSizePerFPGA'")
-            return None
-        accelerators = self._number(self.data, "maxFPGAs", ())
-        cpus = self._number(self.data, "maxCPUs", ())
-        for field, value in (("maxFPGAs", accelerators), ("maxCPUs", cpus)):
-            if value != int(value):
-                self._fault((field,), "must be a whole number")
-        memory = self._number(self.data, "maxSizePerFPGA", ())
-        operators, index = self._nodes()
-        edges, costs = self._edges(index)
-        if self.faults:
-            return None
-        priced = tuple(_priced(op, costs.get(place, 0.0) * self.unit) for place, op in enumerate(operators))
-        graph = OperatorGraph(priced, tuple(edges))
-        if len(graph.order) < len(priced):
-            culprit = min(set(range(len(priced))) - set(graph.order))
-            self._fault(("nodes", culprit), f"node {priced[culprit].key} is on a cycle, or behind one")
-            return None
-        return OperatorFile(graph, int(accelerators), int(cpus), memory)
-
-    def _nodes(self) -> tuple[list[Operator], dict[Any, int]]:
-        operators: list[Operator] = []
-        index: dict[Any, int] = {}
-        for place, node in enumerate(self._records("nodes")):
-            where: _Place = ("nodes", place)
-            key = node.get("id")
-            if isinstance(key, bool) or not isinstance(key, int | str):
-                self._fault((*where, "id"), "needs an id, a whole number or text")
-            elif key in index:
-                self._fault((*where, "id"), f"the id {key} is given twice")
-            else:
-                index[key] = len(operators)
-            colour = node.get("colorClass")
-            if isinstance(colour, dict | list | bool):
-                self._fault((*where, "colorClass"), "must be a whole number or text")
-            operators.append(
-                Operator(
-                    str(key),
-                    self._number(node, "fpgaLatency", where) * self.unit,
-                    self._number(node, "cpuLatency", where) * self.unit,
-                    self._number(node, "size", where, 0.0),
-                    colour=None if colour is None else str(colour),
-                    on_accelerator=self._flag(node, "supportedOnFpga", where, default=True),
-                    backward=self._flag(node, "isBackwardNode", where, default=False),
-                )
-            )
-        return operators, index
-
-    def _edges(self, index: dict[Any, int]) -> tuple[list[tuple[int, int]], dict[int, float]]:
-        edges: list[tuple[int, int]] = []
-        costs: dict[int, float] = {}
-        for place, edge in enumerate(self._records("edges")):
-            where: _Place = ("edges", place)
-            ends = []
-            for field in ("sourceId", "destId"):
-                key = edge.get(field)
-                if isinstance(key, dict | list) or key not in index:
-                    self._fault((*where, field), f"there is no node {key!r}")
-                else:
-                    ends.append(index[key])
-            cost = self._number(edge, "cost", where)
-            if len(ends) == 2:
-                edges.append((ends[0], ends[1]))
-                if not math.isclose(costs.setdefault(ends[0], cost), cost, rel_tol=1e-9):
-                    self._fault((*where, "cost"), "all edges out of a node move the same output at one cost")
-        return list(dict.fromkeys(edges)), costs
-
-    def _records(self, field: str) -> Iterator[dict[str, Any]]:
-        values = self.data.get(field)
-        if not isinstance(values, list) or len(values) > _MAX_NODES:
-            self._fault((field,), f"must be a list of at most {_MAX_NODES} records")
-            return
-        for place, value in enumerate(values):
-            if isinstance(value, dict):
-                yield value
-            else:
-                self._fault((field, place), "must be a record")
-                yield {}
-
-    def _number(
-        self, record: dict[str, Any], field: str, where: _Place, default: float | None = None
-    ) -> float:
-        value = record.get(field, default)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value <= _LARGEST:
-            return float(value)
-        self._fault((*where, field), f"must be a number from 0 to {_LARGEST:g}, not {value!r}")
-        return 0.0
-
-    def _flag(self, record: dict[str, Any], field: str, where: _Place, *, default: bool) -> bool:
-        value = record.get(field, default)
-        if value not in (True, False, 0, 1):
-            self._fault((*where, field), f"must be true or false, not {value!r}")
-        return bool(value)
-
-    def _fault(self, where: _Place, text: str) -> None:
-        self.faults.append((where, text))
-
-
-def _priced(op: Operator, cost: float) -> Operator:
-    return Operator(
-        op.key,
-        op.accelerator_time,
-        op.cpu_time,
-        op.size,
-        cost,
-        op.colour,
-        op.on_accelerator,
-        op.backward,
-    )

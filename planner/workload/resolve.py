@@ -13,15 +13,21 @@ from planner.errors import WorkloadError, nearest
 from planner.schema import Fault, canonical_json, load, plain, presets
 from planner.schema.locate import raise_faults
 from planner.workload.hf_config import read_config
-from planner.workload.jobs import ModelReference, ServingJob, TrainingJob, WorkloadDocument
+from planner.workload.jobs import AnyJob, ModelJob, ModelReference, ServingJob, TrainingJob, WorkloadDocument
 from planner.workload.models import ModelDocument, Transformer
+from planner.workload.operator_files import read_operators
+from planner.workload.operators import OperatorGraph, OperatorsJob, graph_of
+from planner.workload.tables import EmbeddingTable, RecommenderJob, read_tables
 
 KIND = "workloads"
+Tables = tuple[EmbeddingTable, ...]
+Model = Transformer | Tables | OperatorGraph
+"""What a job runs: a transformer, the tables of a recommender, or a graph of operators."""
 
 
 @dataclass(frozen=True)
 class ResolvedJob:
-    """A job with the shape of its model and the file of its trace.
+    """A job with what it runs and the files that it names.
 
     Attributes
     ----------
@@ -29,8 +35,8 @@ class ResolvedJob:
         The trace of arrivals, ``None`` where arrivals are drawn.
     """
 
-    job: TrainingJob | ServingJob
-    model: Transformer
+    job: AnyJob
+    model: Model
     trace: Path | None = None
 
 
@@ -103,13 +109,33 @@ def _resolve_jobs(document: WorkloadDocument, folder: Path) -> tuple[list[Resolv
             faults.append(Fault(("jobs", index, "name"), f"the job {job.name!r} is named twice"))
         names.add(job.name)
         found: list[Fault] = []
-        model = _find_model(job.model, folder, found)
-        trace = _find_trace(job, folder, found)
-        if model is not None:
-            found.extend(_mismatches(job, model))
-            jobs.append(ResolvedJob(job, model, trace))
+        resolved = _resolve_job(job, folder, found)
+        if resolved is not None:
+            jobs.append(resolved)
         faults.extend(Fault(("jobs", index, *fault.loc), fault.text, fault.hint) for fault in found)
     return jobs, faults
+
+
+def _resolve_job(job: AnyJob, folder: Path, faults: list[Fault]) -> ResolvedJob | None:
+    """Return a job with what it runs, or add what is wrong with it to ``faults``."""
+    if isinstance(job, RecommenderJob):
+        if not isinstance(job.tables, str):
+            return ResolvedJob(job, tuple(job.tables))
+        path = _find_file(job.tables, ("tables",), folder, faults)
+        return None if path is None else ResolvedJob(job, tuple(read_tables(path)))
+    if isinstance(job, OperatorsJob):
+        if job.graph is None:
+            return ResolvedJob(job, graph_of(job.operators))
+        path = _find_file(job.graph, ("graph",), folder, faults)
+        return None if path is None else ResolvedJob(job, read_operators(path, job.time_unit).graph)
+    model = _find_model(job.model, folder, faults)
+    trace = None
+    if isinstance(job, ServingJob) and job.traffic.trace is not None:
+        trace = _find_file(job.traffic.trace, ("traffic", "trace"), folder, faults)
+    if model is None:
+        return None
+    faults.extend(_mismatches(job, model))
+    return ResolvedJob(job, model, trace)
 
 
 def _find_model(reference: ModelReference, folder: Path, faults: list[Fault]) -> Transformer | None:
@@ -130,12 +156,9 @@ def _find_model(reference: ModelReference, folder: Path, faults: list[Fault]) ->
     return model_presets()[name]
 
 
-def _find_trace(job: TrainingJob | ServingJob, folder: Path, faults: list[Fault]) -> Path | None:
-    if isinstance(job, TrainingJob) or job.traffic.trace is None:
-        return None
-    place = ("traffic", "trace")
+def _find_file(text: str, place: tuple[str, ...], folder: Path, faults: list[Fault]) -> Path | None:
     try:
-        path = _inside(folder, job.traffic.trace)
+        path = _inside(folder, text)
     except WorkloadError as error:
         faults.append(Fault(place, str(error)))
         return None
@@ -161,7 +184,7 @@ def _inside(folder: Path, text: str) -> Path:
     return path
 
 
-def _mismatches(job: TrainingJob | ServingJob, model: Transformer) -> Iterator[Fault]:
+def _mismatches(job: ModelJob, model: Transformer) -> Iterator[Fault]:
     """Yield what the job asks of a model that this one cannot do."""
     if isinstance(job, ServingJob) and job.traffic.images and model.vision is None:
         yield Fault(
@@ -175,8 +198,11 @@ def _mismatches(job: TrainingJob | ServingJob, model: Transformer) -> Iterator[F
 def _digest(document: WorkloadDocument, jobs: list[ResolvedJob]) -> str:
     whole = hashlib.sha256(canonical_json(document))
     for resolved in jobs:
-        shape = resolved.model.model_copy(update={"name": "model", "source": None})  # names follow folders
-        whole.update(json.dumps(plain(shape), sort_keys=True).encode())
+        if isinstance(resolved.model, Transformer):
+            shape = resolved.model.model_copy(update={"name": "model", "source": None})  # folders name them
+            whole.update(json.dumps(plain(shape), sort_keys=True).encode())
+        else:
+            whole.update(repr(resolved.model).encode())
         if resolved.trace is not None:
             with resolved.trace.open("rb") as stream:
                 whole.update(hashlib.file_digest(stream, "sha256").digest())

@@ -7,15 +7,17 @@ import io
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from planner.errors import DocumentError, Problem, nearest
-from planner.schema import Name, Record, read_text
+from planner.schema import Name, Ratio, Record, read_text
+from planner.workload.limits import Budget
 from planner.workload.models import BYTES_PER_ELEMENT, Precision
 
 Optimizer = Literal["none", "sgd", "rowwise-adagrad", "adagrad", "adam"]
+Tier = Literal["gpu", "cached", "host"]
 
 COLUMNS = {
     "table": "name",
@@ -105,6 +107,17 @@ class RecommenderJob(Record):
         Samples per iteration over all GPUs.
     optimizer
         Optimizer of the tables, whose state lies beside them; without effect in inference.
+    costs
+        Model that prices the tables: ``topology`` with the machine's routes, shared links and distinct rows;
+        ``torchrec``, flat like the public planner's.
+    tiers
+        Where tables may lie: in GPU memory, in host memory behind a cache in GPU memory, in host memory.
+    cache_shares
+        Shares of a table's rows that its cache may hold.
+    min_partition
+        Least columns of a shard.
+    free_widths
+        Whether every multiple of 16 columns may be the width of a shard.
     """
 
     kind: Literal["recommender"]
@@ -114,6 +127,14 @@ class RecommenderJob(Record):
     global_batch: int = Field(ge=1)
     mode: Literal["training", "inference"] = "training"
     optimizer: Optimizer = "none"
+    costs: Literal["topology", "torchrec"] = "topology"
+    tiers: list[Tier] = Field(default_factory=lambda: list(get_args(Tier)), min_length=1)
+    cache_shares: list[Annotated[Ratio, Field(gt=0, le=1)]] = Field(
+        default_factory=lambda: [0.1, 0.2, 0.4], min_length=1
+    )
+    min_partition: int = Field(default=128, ge=4)
+    free_widths: bool = False
+    budget: Budget = Budget()
 
     @model_validator(mode="after")
     def _names_differ(self) -> RecommenderJob:

@@ -83,7 +83,8 @@ def test_two_jobs_share_a_machine(tmp_path: Path) -> None:
     assert found["objective"]["name"] == "mean_slowdown"
     assert set(found["prediction"]["jobs"]) == {"chat", "code"}
     assert CliRunner().invoke(cli, ["check", found["plan"]]).exit_code == 0
-    assert {path.name for path in (tmp_path / "out" / "k8s").iterdir() if path.is_dir()} == {"chat", "code"}
+    base = tmp_path / "out" / "k8s" / "base"
+    assert {path.name for path in base.iterdir() if path.is_dir()} == {"chat", "code"}
 
 
 def test_solve_leaves_the_documented_files_and_says_where(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_root_without_a_kernel_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_agent_describes_its_node_once(tmp_path: Path) -> None:
-    """`planner agent --once` writes what the probe writes; without --once it says what there is."""
+    """`planner agent --once` writes what the probe writes; an extender without a plan is a wrong call."""
     root, out = write_folder(tmp_path / "root", riscv()), tmp_path / "here.yaml"
     words = ["--root", str(root), "--name", "here"]
     agent = CliRunner().invoke(cli, ["agent", "--once", *words])
@@ -47,5 +47,5 @@ def test_the_agent_describes_its_node_once(tmp_path: Path) -> None:
     assert agent.stdout == CliRunner().invoke(cli, ["topology", "probe", *words]).stdout
     assert CliRunner().invoke(cli, ["agent", "--once", *words, "-o", str(out)]).exit_code == 0
     assert load_topology(out).name == "here"
-    bare = CliRunner().invoke(cli, ["agent", *words])
-    assert bare.exit_code == 2 and "--once" in bare.output
+    bare = CliRunner().invoke(cli, ["agent", "--extender", *words])
+    assert bare.exit_code == 2 and "--plan" in bare.output

@@ -12,6 +12,7 @@ from planner.costs.training import StageCosts
 def costs(micro_batches: int, **values: float) -> StageCosts:
     """Return stage costs of one row, zero but for those given."""
     numbers = {field.name: np.asarray([values.get(field.name, 0.0)]) for field in fields(StageCosts)}
+    numbers["hideable"] = np.ones(1)
     numbers["num_micro_batches"] = np.asarray([float(micro_batches)])
     rest = {"overlap": values.get("overlap", 0.0), "breakdown": {}, "algorithms": {}}
     return StageCosts(**{**numbers, **rest})  # type: ignore[arg-type]

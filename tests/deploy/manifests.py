@@ -31,11 +31,11 @@ def validate_core(document: Json, version: str) -> None:
 
 
 def documents(files: Mapping[str, str]) -> list[Json]:
-    """Return every object of a bundle, in the order of the files."""
+    """Return every object of the base of a bundle, in the order of the files."""
     return [
         document
         for name, text in files.items()
-        if name.endswith(".yaml") and name != "kustomization.yaml"
+        if name.startswith("base/") and not name.endswith("kustomization.yaml")
         for document in yaml.load_all(text, yaml.CSafeLoader)
     ]
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from planner.placement.plan import (
     Batching,
-    Binding,
     CpuPlacement,
     InputReference,
     Inputs,
@@ -17,12 +16,12 @@ from planner.placement.plan import (
     ServingPlan,
     ServingPrediction,
     Solver,
-    StageMemory,
     Strategy,
     TrainingPlan,
     TrainingPrediction,
     Transfer,
 )
+from planner.placement.records import Binding, StageMemory
 from planner.topology import (
     Device,
     Machine,

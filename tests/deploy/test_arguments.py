@@ -9,7 +9,8 @@ from planner.deploy.arguments import (
     vllm_arguments,
 )
 from planner.deploy.target import Program
-from planner.placement.plan import Replica, StageMemory, Strategy
+from planner.placement.plan import Replica, Strategy
+from planner.placement.records import StageMemory
 from planner.workload import LatentAttention
 from tests.deploy.plans import (
     GB,

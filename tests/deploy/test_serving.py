@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from planner.deploy import DeployError, Program, Sizing, Target, kubernetes_bundle
-from planner.placement.plan import Binding, CpuPlacement, Replica, ServingPlan, Strategy
+from planner.placement.plan import CpuPlacement, Replica, ServingPlan, Strategy
+from planner.placement.records import Binding
 from tests.deploy.manifests import (
     bundle,
     containers,

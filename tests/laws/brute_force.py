@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import permutations, product
 from typing import Any
 
 import numpy as np
 
-from planner.costs import stage_costs
-from planner.costs.pipeline import in_flight, split_kinds, stage_memory, step_time
+from planner.costs import StageCosts, stage_costs
+from planner.costs.pipeline import host_memory, in_flight, split_kinds, stage_memory, step_time
 from planner.costs.training import RECOMPUTE, SHARDING
 from planner.placement import (
     CpuPlacement,
@@ -31,16 +32,36 @@ from planner.placement.serving import free_cores, serving_rules
 Key = tuple[Any, ...]
 
 
+DEFAULTS: dict[str, list[Any]] = {"overlap": ["all"], "offload": ["none"]}
+"""Values of the degrees that a job does not list; 1 for those that are not here."""
+
+
 def legal_strategies(problem: TrainingProblem) -> Iterator[Strategy]:
     """Yield every legal strategy of the job's degree lists that the GPUs can hold."""
     degrees = problem.job.degrees
-    names = ("tp", "pp", "dp", "cp", "ep", "virtual", "micro_batch", "recompute", "sharding")
-    lists: list[Any] = [getattr(degrees, name) or [1] for name in names]
-    for *values, parallel in product(*lists, (False, True)):
-        strategy = Strategy(**dict(zip(names, values, strict=True)), sequence_parallel=parallel)
+    names = (
+        "tp",
+        "pp",
+        "dp",
+        "cp",
+        "ep",
+        "virtual",
+        "micro_batch",
+        "recompute",
+        "sharding",
+        "overlap",
+        "offload",
+    )
+    lists: list[Any] = [getattr(degrees, name) or DEFAULTS.get(name, [1]) for name in names]
+    repeated = degrees.recompute_layers or range(problem.model.layers)
+    for *values, parallel, again in product(*lists, (False, True), {0, *repeated}):
+        strategy = Strategy(
+            **dict(zip(names, values, strict=True)), sequence_parallel=parallel, recompute_layers=again
+        )
         recompute, sharding = strategy.recompute, strategy.sharding
+        listed = again in repeated or (again == 0 and recompute != "full")
         fits = strategy.num_ranks <= problem.num_gpus and recompute in RECOMPUTE and sharding in SHARDING
-        if fits and not broken_rules(problem, as_candidates(strategy)).any():
+        if listed and fits and not broken_rules(problem, as_candidates(strategy)).any():
             yield strategy
 
 
@@ -59,27 +80,36 @@ def best_training(problem: TrainingProblem) -> float:
     """Return the least step time over all strategies, layer splits and rank orders, infinite without any."""
     signature = problem.hierarchy.signature()
     spans_of: dict[tuple[int, ...], list[Any]] = {}
-    best = float("inf")
+    pairs: list[tuple[Strategy, Any]] = []
     for strategy in legal_strategies(problem):
         shape = (strategy.tp, strategy.pp, strategy.dp, strategy.cp, strategy.ep, min(strategy.virtual, 2))
         if shape not in spans_of:
             spans_of[shape] = distinct_spans(problem, strategy, signature)
-        for spans in spans_of[shape]:
-            costs = stage_costs(
-                problem.shape,
-                as_candidates(strategy),
-                spans,
-                problem.kernels,
-                problem.fabric,
-                problem.calibration,
-            )
-            flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[0]))
-            for layers in compositions(problem.model.layers, strategy.pp, strategy.virtual):
-                dense, moe = split_kinds(np.asarray(layers), problem.model.dense_layers)
-                if (
-                    np.asarray(sum(stage_memory(costs, 0, dense, moe, flight).values())) <= problem.capacity
-                ).all():
-                    best = min(best, step_time(costs, 0, strategy.virtual, dense, moe))
+        pairs += [(strategy, spans) for spans in spans_of[shape]]
+    if not pairs:
+        return float("inf")
+    many = _joined([as_candidates(strategy) for strategy, _ in pairs])
+    spans = _joined([spans for _, spans in pairs])
+    costs = stage_costs(problem.shape, many, spans, problem.kernels, problem.fabric, problem.calibration)
+    return min(best_split(problem, strategy, costs, row) for row, (strategy, _) in enumerate(pairs))
+
+
+def _joined(rows: list[Any]) -> Any:
+    """Return records of arrays with one row each as one record."""
+    names = [field.name for field in fields(rows[0])]
+    return type(rows[0])(**{name: np.concatenate([getattr(row, name) for row in rows]) for name in names})
+
+
+def best_split(problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int) -> float:
+    """Return the least step time over the layer splits that fit, infinite without any."""
+    best = float("inf")
+    flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[row]))
+    for layers in compositions(problem.model.layers, strategy.pp, strategy.virtual):
+        dense, moe = split_kinds(np.asarray(layers), problem.model.dense_layers)
+        device = np.asarray(sum(stage_memory(costs, row, dense, moe, flight).values()))
+        host = host_memory(costs, row, dense, moe, flight)
+        if (device <= problem.capacity).all() and (host <= problem.shape.host.memory).all():
+            best = min(best, step_time(costs, row, strategy.virtual, dense, moe))
     return best
 
 

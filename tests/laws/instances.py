@@ -169,6 +169,9 @@ def training_jobs(draw: st.DrawFn) -> TrainingJob:
         tp=[1, 2], pp=[1, 2, 3], dp=[1, 2], cp=draw(st.sampled_from([[1], [1, 2]])), ep=[1, 2],
         virtual=[1, 2], micro_batch=[1, 2], recompute=["none", "full"],
         sharding=["none", draw(st.sampled_from(["optimizer", "parameters"]))],
+        recompute_layers=draw(st.sampled_from([None, [0], [0, 2], [1, 2, 3]])),
+        overlap=draw(st.sampled_from([None, ["all", "data"], ["gradients"], ["none", "gradients"]])),
+        offload=draw(st.sampled_from([None, ["none", "optimizer"], ["activations"], ["none", "weights"]])),
     )  # fmt: skip
     return TrainingJob(
         kind="training", name="job", model=ModelReference(dims=draw(models())), sequence=2048,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from planner.costs import load_calibration
+from planner.costs.host import service_time
 from planner.placement import (
     Batching,
     CpuPlacement,
@@ -29,6 +30,7 @@ from planner.placement import (
     prediction,
     serving_memory,
     serving_prediction,
+    stage_latency,
     transfer_sizes,
 )
 from planner.topology import load_topology
@@ -94,10 +96,15 @@ def replica(index: int, gpus: list[str], cores: int = 2) -> Replica:
                 name=name, source=ends[0], target=ends[1], size=size, mode=best.mode, seconds=best.seconds
             )
         )
+    domain, rate = machine.numa_named(numa), problem.job.traffic.rate / 2
     stages = [
-        CpuPlacement(stage=stage, numa=numa, cores=cores, core_list="", utilisation=0.1, latency=0.0)
-        for stage in ("tokenise", "detokenise")
-    ]
+        CpuPlacement(
+            stage=stage.name, numa=numa, cores=cores, core_list="",
+            utilisation=rate * service_time(stage, domain) / cores,
+            latency=stage_latency(stage, domain, rate, cores),
+        )
+        for stage in (*problem.job.before, *problem.job.after)
+    ]  # fmt: skip
     return Replica(name=f"r{index}", node="dgx-h100", devices=gpus, stages=stages, transfers=transfers)
 
 

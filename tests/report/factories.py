@@ -5,7 +5,6 @@ from __future__ import annotations
 from planner.placement.plan import (
     Baseline,
     Batching,
-    Binding,
     CpuPlacement,
     Decision,
     InputReference,
@@ -17,12 +16,12 @@ from planner.placement.plan import (
     ServingPlan,
     ServingPrediction,
     Solver,
-    StageMemory,
     Strategy,
     TrainingPlan,
     TrainingPrediction,
     Transfer,
 )
+from planner.placement.records import Binding, StageMemory
 from planner.schema import compress
 from planner.topology import Topology
 from planner.workload.jobs import (

@@ -1,5 +1,6 @@
 """Explanations name all five patterns, with numbers of the plan, and what limits it."""
 
+from planner.placement import TrainingPlan
 from planner.report import explanation
 from planner.report.locality import reaches
 from planner.report.patterns import PATTERNS, patterns_table
@@ -33,9 +34,9 @@ def test_reasons_are_numbers_of_the_plan() -> None:
 def test_tensor_groups_are_found_inside_a_node() -> None:
     """Tensor groups of 8 on nodes of 8 GPUs stay in the NVLink domain; pipelines cross the fabric."""
     where = machines.topology(nodes=4)
-    found = {
-        reach.axis: reach.level for reach in reaches(factories.training_plan(where, pp=4).jobs[0], where)
-    }
+    (job,) = factories.training_plan(where, pp=4).jobs
+    assert isinstance(job, TrainingPlan)
+    found = {reach.axis: reach.level for reach in reaches(job, where)}
     tensor, pipeline = found["tensor"], found["pipeline"]
     assert tensor is not None and tensor.name == "nvlink"
     assert pipeline is not None and pipeline.name != "nvlink"

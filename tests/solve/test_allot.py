@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.errors import InfeasibleError
-from planner.solve import Option, share_out, unit_counts
+from planner.solve import Budget, Option, share_out, unit_counts
 
 options = st.lists(
     st.builds(Option, units=st.integers(1, 4), cost=st.integers(1, 50).map(lambda n: n / 10)),
@@ -24,9 +24,9 @@ def test_shares_equal_brute_force(jobs: dict[str, list[Option]], units: int) -> 
     fitting = [choice for choice in product(*jobs.values()) if sum(item.units for item in choice) <= units]
     if not fitting:
         with pytest.raises(InfeasibleError):
-            share_out(jobs, units, seconds=5.0, seed=0)
+            share_out(jobs, units, Budget(seconds=5.0))
         return
-    shares = share_out(jobs, units, seconds=5.0, seed=0)
+    shares = share_out(jobs, units, Budget(seconds=5.0))
     cost = sum(min(o.cost for o in items if o.units == shares[job]) for job, items in jobs.items())
     assert cost == pytest.approx(min(sum(item.cost for item in choice) for choice in fitting), abs=1e-6)
 

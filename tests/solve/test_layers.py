@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from planner.costs import stage_costs
 from planner.costs.pipeline import in_flight, split_kinds, stage_memory, step_time
 from planner.placement import Strategy, TrainingProblem, as_candidates, training_spans
+from planner.solve.budget import Budget
 from planner.solve.layers import balanced, best_split
 from planner.workload import TrainingJob
 from tests.laws.brute_force import compositions
@@ -38,7 +39,7 @@ def test_split_equals_every_split_walked(job: TrainingJob, shape: tuple[int, int
         dense, moe = split_kinds(np.asarray(layers), problem.model.dense_layers)
         if (np.asarray(sum(stage_memory(costs, 0, dense, moe, flight).values())) <= problem.capacity).all():
             walked.append(step_time(costs, 0, strategy.virtual, dense, moe))
-    split = best_split(problem, strategy, costs, 0, seconds=10.0, seed=0)
+    split = best_split(problem, strategy, costs, 0, Budget(seconds=10.0))
     if not walked:
         assert split is None
         return

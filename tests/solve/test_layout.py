@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.placement import Strategy, training_spans
+from planner.solve.budget import Budget
 from planner.solve.degrees import level_sizes, span_choices
 from planner.solve.layout import exact_layout, nested_layout, weaker_chains
 from planner.topology import Hierarchy, Level
@@ -47,7 +48,7 @@ def test_exact_layout_finds_what_nesting_cannot() -> None:
     """Two tensor groups of three fit on islands of three and four, which boxes of a tiling miss."""
     strategy, machine = Strategy(tp=3, dp=2), hierarchy([4, 3])
     chain = ((3, 1, 1, 1, 1, 1), (3, 1, 2, 1, 1, 6))
-    gpus, proven = exact_layout(strategy, chain, machine, seconds=5.0, seed=0)
+    gpus, proven = exact_layout(strategy, chain, machine, Budget(seconds=5.0))
     assert proven
     assert gpus is not None
     assert training_spans(strategy, gpus, machine).tp[0, 0] == 3
@@ -57,14 +58,14 @@ def test_exact_layout_proves_that_nothing_fits() -> None:
     """Two groups of three cannot stay whole on islands of four and two."""
     strategy, machine = Strategy(tp=3, dp=2), hierarchy([4, 2])
     chain = ((3, 1, 1, 1, 1, 1), (3, 1, 2, 1, 1, 6))
-    assert exact_layout(strategy, chain, machine, seconds=5.0, seed=0) == (None, True)
+    assert exact_layout(strategy, chain, machine, Budget(seconds=5.0)) == (None, True)
 
 
 def test_exact_layout_does_not_try_large_meshes() -> None:
     """Beyond its limit it neither finds nor claims anything."""
     strategy = Strategy(tp=5, dp=16)
     chain = ((5, 1, 1, 1, 1, 1), (5, 1, 16, 1, 1, 80))
-    assert exact_layout(strategy, chain, hierarchy([8] * 16), seconds=1.0, seed=0) == (None, False)
+    assert exact_layout(strategy, chain, hierarchy([8] * 16), Budget(seconds=1.0)) == (None, False)
 
 
 @pytest.mark.parametrize("level", [0])

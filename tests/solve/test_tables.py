@@ -9,9 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.costs.embeddings import (
+    EmbeddingMachine,
     FlatCluster,
+    Kernel,
     Option,
     OptionSpace,
+    SharedPath,
+    TopologyCosts,
     TorchRecCosts,
     enumerate_options,
     row_parts,
@@ -19,7 +23,7 @@ from planner.costs.embeddings import (
 from planner.errors import InfeasibleError
 from planner.placement.tables import TablePlacement, TableProblem, check_tables, table_loads
 from planner.solve.budget import Budget
-from planner.solve.tables import Effort, solve_tables
+from planner.solve.tables import Effort, fewest_ranks, lower_bound, solve_tables
 from planner.workload.tables import EmbeddingTable
 
 SPACE = OptionSpace(kinds=("data_parallel", "table_wise", "row_wise", "table_row_wise"))
@@ -165,3 +169,74 @@ def test_host_memory_takes_what_gpus_cannot_hold() -> None:
     plan = solve_tables(case, effort=EXACT)
     assert check_tables(case, plan) == []
     assert table_loads(case, plan.placements).host_bytes.sum() > 0
+
+
+def machine(ranks: int, sharing: int, fast: float) -> EmbeddingMachine:
+    """Return ranks of which the first half has faster memory and ``sharing`` share a port and a host link."""
+    place = np.arange(ranks)
+    gather = np.where(place < ranks // 2, fast, 1.0) * 1e12
+
+    def path(group: np.ndarray, rate: float) -> SharedPath:
+        return SharedPath(group, np.full(ranks, 1.0 / rate))
+
+    port, host = path(place // sharing, 2.5e10), path(place // sharing, 2e10)
+    return EmbeddingMachine(2, gather, port, path(place, 3e11), port, host, host, np.full(ranks, 64.0))
+
+
+def on_machine(seed: int, count: int, memory: int, sharing: int, fast: float, ranks: int = 4) -> TableProblem:
+    kernels: tuple[Kernel, ...] = ("dense", "fused", "fused_uvm") if memory < 10**9 else ("dense", "fused")
+    space = OptionSpace(kinds=SPACE.kinds, kernels=kernels)
+    costs = TopologyCosts(drawn(seed, count), machine(ranks, sharing, fast), 256.0, "rowwise-adagrad")
+    return TableProblem(costs, space, (memory,) * ranks, tuple(range(ranks)), (10**11,) * ranks)
+
+
+@settings(max_examples=6)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([10**10, 3 * 10**7]),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([1.0, 3.0]),
+)
+def test_shared_links_and_unequal_ranks_reach_the_optimum(
+    seed: int, memory: int, sharing: int, fast: float
+) -> None:
+    """Under the topology model three tables on four ranks cost what trying every placement finds."""
+    case = on_machine(seed, 3, memory, sharing, fast)
+    truth = best_by_trying_all(case)
+    plan = solve_tables(case, effort=EXACT)
+    assert check_tables(case, plan) == []
+    assert plan.cost == pytest.approx(truth, rel=2e-5)
+    assert plan.bound <= truth * (1.0 + 1e-9)
+    assert lower_bound(case) <= truth * (1.0 + 1e-9)
+
+
+def test_a_larger_case_with_shared_links_is_close_to_its_bound() -> None:
+    """Forty tables on eight ranks that share ports in pairs end within two percent of the bound."""
+    case = on_machine(1, 40, 10**10, 2, 1.0, ranks=8)
+    plan = solve_tables(case, effort=Effort(gap=0.02, tries=1000, rounds=5, proof=1.0))
+    assert check_tables(case, plan) == []
+    assert plan.gap < 0.02
+
+
+def test_the_fewest_ranks_that_keep_a_cost() -> None:
+    """The plan keeps the cost, and every smaller number of ranks is shown to be too few."""
+    tables = drawn(5, 8)
+
+    def on(ranks: int) -> TableProblem:
+        return problem(tables, ranks=ranks)
+
+    limit = solve_tables(on(6), effort=EXACT).cost * 1.0001
+    found = fewest_ranks(on, [2, 4, 6, 8], limit, effort=EXACT)
+    assert found.plan is not None and found.ranks is not None
+    assert found.plan.cost <= limit
+    for ranks in (2, 4, 6):
+        fits = solve_tables(on(ranks), effort=EXACT).cost <= limit
+        assert fits == (ranks >= found.ranks)
+    assert found.proven
+
+
+def test_no_number_of_ranks_keeps_an_impossible_cost() -> None:
+    """Where every number is refused by its bound, nothing is returned and that is proven."""
+    found = fewest_ranks(lambda ranks: problem(drawn(5, 4), ranks=ranks), [2, 4], 1e-12, effort=EXACT)
+    assert found.ranks is None
+    assert found.proven

@@ -10,7 +10,7 @@ from planner.errors import InfeasibleError, NoPlanError
 from planner.placement import ServingPlan
 from planner.solve import Budget, solve_job
 from planner.study import check_study, solve
-from planner.study.hosts import clashing_cores, fair_part, gpus_of
+from planner.study.hosts import clashing_cores, fair_part
 from planner.study.sharing import ShareSearch, make_share, unit_pools
 from tests.study.clusters import box, documents, serving, topology, training
 
@@ -20,7 +20,7 @@ FOUR = '[{name: "node-[0-3]", machine: box}]'
 def test_jobs_on_a_cluster_get_whole_nodes_of_their_own() -> None:
     """No node serves two jobs, the judge accepts the plan, and decisions say whose they are."""
     study = solve(documents(topology(box(), nodes=FOUR), training("a"), training("b", batch=16)), Budget())
-    nodes = [{gpu.split("/")[0] for gpu in gpus_of(job)} for job in study.plan.jobs]
+    nodes = [{gpu.split("/")[0] for gpu in job.gpus()} for job in study.plan.jobs]
     assert not nodes[0] & nodes[1]
     assert check_study(study) == []
     assert study.plan.objective.name == "mean_slowdown"
@@ -60,7 +60,7 @@ def test_shares_are_as_good_as_trying_all_of_them() -> None:
 def test_jobs_on_one_node_have_gpus_and_cores_of_their_own() -> None:
     """CPU stages of different jobs never share a core, even in one NUMA domain."""
     study = solve(documents(topology(box(gpus=4)), serving("a"), serving("b"), serving("c")), Budget())
-    gpus = [gpu for job in study.plan.jobs for gpu in gpus_of(job)]
+    gpus = [gpu for job in study.plan.jobs for gpu in job.gpus()]
     assert len(gpus) == len(set(gpus))
     assert clashing_cores(study.plan) == []
     lists = [
@@ -115,7 +115,7 @@ def test_jobs_on_different_kinds_of_gpus_are_placed_apart() -> None:
         nodes="[{name: fast, machine: new}, {name: slow, machine: old}]",
     )
     study = solve(documents(mixed, serving("a"), serving("b")), Budget())
-    nodes = [{gpu.split("/")[0] for gpu in gpus_of(job)} for job in study.plan.jobs]
+    nodes = [{gpu.split("/")[0] for gpu in job.gpus()} for job in study.plan.jobs]
     assert sorted(map(sorted, nodes)) == [["fast"], ["slow"]]
 
 

@@ -7,7 +7,6 @@ import pytest
 from planner.errors import InfeasibleError, NoPlanError, WorkloadError
 from planner.solve import Budget, JobSolution, solve_job
 from planner.study import solve
-from planner.study.hosts import gpus_of
 from tests.study.clusters import box, documents, serving, topology, training
 
 TWO_KINDS = "[{name: fast, machine: new}, {name: slow, machine: old}]"
@@ -17,7 +16,7 @@ def test_a_plan_never_mixes_kinds_of_gpus_and_takes_the_best_kind() -> None:
     """On a mixed cluster the job goes to the kind where it is fastest, and the proof covers the others."""
     mixed = topology(box("new", "h200-sxm"), box("old", "a100-sxm-80"), nodes=TWO_KINDS)
     study = solve(documents(mixed, serving("chat")), Budget())
-    assert {gpu.split("/")[0] for gpu in gpus_of(study.plan.jobs[0])} == {"fast"}
+    assert {gpu.split("/")[0] for gpu in study.plan.jobs[0].gpus()} == {"fast"}
     assert study.plan.status == "optimal"
     assert study.plan.why
     only = solve(
@@ -31,7 +30,7 @@ def test_nodes_without_a_fabric_are_used_one_at_a_time() -> None:
     """GPUs that cannot reach one another are never in one plan of a job."""
     apart = topology(box(), nodes='[{name: "node-[0-1]", machine: box}]', fabric=False)
     study = solve(documents(apart, training("train")), Budget())
-    assert len({gpu.split("/")[0] for gpu in gpus_of(study.plan.jobs[0])}) == 1
+    assert len({gpu.split("/")[0] for gpu in study.plan.jobs[0].gpus()}) == 1
 
 
 def test_what_fits_on_no_kind_is_refused_for_each_of_them() -> None:

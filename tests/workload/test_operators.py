@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from planner.errors import DocumentError
-from planner.workload.operators import OperatorsJob, graph_of, read_operators
+from planner.workload.operator_files import read_operators
+from planner.workload.operators import OperatorsJob, graph_of
 
 
 def node(key: int, **fields: Any) -> dict[str, Any]:

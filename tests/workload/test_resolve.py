@@ -9,7 +9,7 @@ import pytest
 
 from planner.errors import DocumentError, WorkloadError
 from planner.schema import load, presets
-from planner.workload import ServingJob, TrainingJob, WorkloadDocument, load_workload, resolve
+from planner.workload import ServingJob, TrainingJob, Transformer, WorkloadDocument, load_workload, resolve
 
 TRAINING = """\
 schema: workload/1
@@ -58,7 +58,8 @@ def test_every_preset_loads(name: str) -> None:
     workload = load_workload(name)
     assert workload.name == name
     assert workload.jobs
-    assert all(resolved.model.num_parameters > 1e9 for resolved in workload.jobs)
+    models = [resolved.model for resolved in workload.jobs]
+    assert all(model.num_parameters > 1e6 for model in models if isinstance(model, Transformer))
 
 
 def test_the_promised_presets_are_there() -> None:
@@ -81,6 +82,7 @@ def test_presets_ask_for_what_they_say() -> None:
     assert isinstance(visual.job, ServingJob)
     assert [stage.name for stage in visual.job.before] == ["tokenise", "jpeg-decode"]
     assert [stage.name for stage in visual.job.after] == ["detokenise"]
+    assert isinstance(visual.model, Transformer)
     assert visual.model.vision is not None
     assert visual.job.traffic.images == 1
 
@@ -88,6 +90,7 @@ def test_presets_ask_for_what_they_say() -> None:
 def test_configurations_and_traces_lie_beside_the_document(folder: Path) -> None:
     """Paths are relative to the folder of the document, wherever the program runs."""
     (resolved,) = load_workload(folder / "chat.yaml").jobs
+    assert isinstance(resolved.model, Transformer)
     assert resolved.model.name == "model"
     assert resolved.trace == folder / "trace.csv"
 

@@ -2,6 +2,7 @@
 
 from planner.costs.embeddings.caches import PROFILE, MissCurve, Popularity, measured, popularity, reused, zipf
 from planner.costs.embeddings.lookups import LookupRates, fit_lookups
+from planner.costs.embeddings.machine import EmbeddingMachine, SharedPath, embedding_machine
 from planner.costs.embeddings.options import (
     ALL_RANKS,
     ANY_RANK,
@@ -22,7 +23,9 @@ from planner.costs.embeddings.shards import (
     ShardingKind,
     ShardPrices,
     Shards,
+    rank_seconds,
 )
+from planner.costs.embeddings.topology import TopologyCosts
 from planner.costs.embeddings.torchrec import AccessStatistics, FlatCluster, TorchRecCosts
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "PROFILE",
     "AccessStatistics",
     "EmbeddingCosts",
+    "EmbeddingMachine",
     "FlatCluster",
     "Kernel",
     "LookupRates",
@@ -45,13 +49,17 @@ __all__ = [
     "ShardPrices",
     "ShardingKind",
     "Shards",
+    "SharedPath",
+    "TopologyCosts",
     "TorchRecCosts",
     "block_width",
+    "embedding_machine",
     "enumerate_options",
     "fit_lookups",
     "measured",
     "popularity",
     "price_options",
+    "rank_seconds",
     "reused",
     "row_parts",
     "zipf",

@@ -72,7 +72,16 @@ class Popularity:
         return float((self.count * -np.expm1(-lookups * self.each)).sum())
 
     def static_miss(self, share: float, profile: float = math.inf) -> float:
-        """Return the miss rate of a cache of the rows that a profile showed most often.
+        """Return the miss rate of a cache of the rows that a profile showed most often; see `held`."""
+        return float(np.clip(1.0 - (self.mass * self.held(share, profile)).sum(), 0.0, 1.0))
+
+    def distinct_misses(self, lookups: float, share: float, profile: float = math.inf) -> float:
+        """Return the expected number of distinct rows among independent lookups that `held` leaves out."""
+        rare = self.count * (1.0 - self.held(share, profile))
+        return float((rare * -np.expm1(-lookups * self.each)).sum())
+
+    def held(self, share: float, profile: float = math.inf) -> FloatArray:
+        """Return the probability that a static cache holds a row of each group.
 
         Parameters
         ----------
@@ -84,10 +93,10 @@ class Popularity:
         """
         room = share * self.rows
         if room >= self.rows:
-            return 0.0
+            return np.ones_like(self.count)
         if math.isinf(profile):
-            held = np.clip(room - (np.cumsum(self.count) - self.count), 0.0, self.count)
-            return float(max(0.0, 1.0 - (held * self.each).sum()))
+            below = np.cumsum(self.count) - self.count
+            return np.asarray(np.clip(room - below, 0.0, self.count) / self.count)
         seen = profile * self.rows * self.each
         threshold = _first(
             lambda k: float((self.count * _at_least(k, seen)).sum()) <= room, float(seen.max())
@@ -96,7 +105,7 @@ class Popularity:
         tied = _at_least(threshold - 1, seen) - above if threshold else np.zeros_like(seen)
         rows, ties = float((self.count * above).sum()), float((self.count * tied).sum())
         part = min(1.0, (room - rows) / ties) if ties > 0.0 else 0.0
-        return float(np.clip(1.0 - (self.mass * (above + part * tied)).sum(), 0.0, 1.0))
+        return np.asarray(np.clip(above + part * tied, 0.0, 1.0))
 
     def lru_miss(self, share: float) -> float:
         """Return the miss rate of least-recently-used replacement, by Che's approximation.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from planner.costs.embeddings.shards import (
     IntArray,
     Kernel,
     ShardingKind,
+    ShardPrices,
     Shards,
 )
 from planner.workload.tables import EmbeddingTable
@@ -103,7 +104,11 @@ class PricedOptions:
     group_option, group_count, group_dim : ndarray, shape (groups,)
         The option, the number of equal blocks, and their columns.
     group_cost : ndarray, shape (groups,)
-        Time that one block adds to each rank that holds a part of it, s.
+        Least time that one block adds to each rank that holds a part of it, s.
+    group_home : ndarray, shape (groups, classes)
+        The same on a rank of each class.
+    group_shared : ndarray, shape (groups, classes, kinds)
+        Time of it during which shared resources of the rank are busy, s.
     group_parts : ndarray, shape (groups, 3)
         How many parts of the block are full, partly filled and empty; they lie on ranks in this order.
     group_rows, group_hbm, group_host : ndarray, shape (groups, 3)
@@ -121,6 +126,8 @@ class PricedOptions:
     group_rows: IntArray
     group_hbm: IntArray
     group_host: IntArray
+    group_home: FloatArray
+    group_shared: FloatArray
 
     def sum_groups(self, values: FloatArray) -> FloatArray:
         """Return, for each option, the sum of a figure over its blocks."""
@@ -185,7 +192,9 @@ def price_options(costs: EmbeddingCosts, options: Sequence[Option]) -> PricedOpt
     which = np.array([index for index, _, _ in groups], dtype=np.int64)
     dims = np.array([dim for _, dim, _ in groups], dtype=np.int64)
     heights = np.array(rows, dtype=np.int64).reshape(-1, 3)
-    priced = [costs.price(_shards(options, which, dims, heights[:, place])) for place in range(3)]
+    shards = [_shards(options, which, dims, heights[:, place]) for place in range(3)]
+    priced = [costs.price(part) for part in shards]
+    home, shared = _by_class(costs, shards[0], priced[0])
     return PricedOptions(
         tuple(options),
         np.array([option.table for option in options], dtype=np.int64),
@@ -193,12 +202,26 @@ def price_options(costs: EmbeddingCosts, options: Sequence[Option]) -> PricedOpt
         which,
         np.array([count for _, _, count in groups], dtype=np.int64),
         dims,
-        priced[0].total,
+        home.min(axis=1),
         np.array(counts, dtype=np.int64).reshape(-1, 3),
         heights,
         np.stack([prices.hbm for prices in priced], axis=1),
         np.stack([prices.host for prices in priced], axis=1),
+        home,
+        shared,
     )
+
+
+def _by_class(costs: EmbeddingCosts, shards: Shards, first: ShardPrices) -> tuple[FloatArray, FloatArray]:
+    """Return the times of shards on a rank of each class, in all and on shared resources, s."""
+    home, shared = [], []
+    for number in range(int(costs.classes.max()) + 1):
+        place = np.full(len(shards.table), number, dtype=np.int64)
+        prices = costs.price(replace(shards, place=place)) if number else first
+        home.append(prices.total)
+        nothing = np.zeros((len(shards.table), len(costs.groups)))
+        shared.append(nothing if prices.shared is None else prices.shared)
+    return np.stack(home, axis=1), np.stack(shared, axis=1)
 
 
 def _shards(options: Sequence[Option], which: IntArray, dims: IntArray, rows: IntArray) -> Shards:

@@ -45,6 +45,8 @@ class Shards:
         Rows and columns that the shard holds.
     load_factor
         Share of the rows that a cache in GPU memory holds; used by ``fused_uvm_caching`` only.
+    place
+        Class of the rank that holds the shard, see `EmbeddingCosts.classes`; absent: class 0.
     """
 
     table: IntArray
@@ -53,11 +55,19 @@ class Shards:
     rows: IntArray
     dim: IntArray
     load_factor: FloatArray
+    place: IntArray | None = None
 
 
 @dataclass(frozen=True)
 class ShardPrices:
-    """Times, s, and bytes of shards; all arrays have the shape (n,)."""
+    """Times, s, and bytes of shards; arrays have the shape (n,) where nothing else is said.
+
+    Attributes
+    ----------
+    shared : ndarray, shape (n, kinds)
+        The part of the time that a shard keeps each shared resource of its rank busy, and so is felt by all
+        ranks that use it; absent: nothing is shared.
+    """
 
     fwd_compute: FloatArray
     fwd_comms: FloatArray
@@ -66,16 +76,26 @@ class ShardPrices:
     prefetch: FloatArray
     hbm: IntArray
     host: IntArray
+    shared: FloatArray | None = None
+
+    @property
+    def own(self) -> FloatArray:
+        """Time of a shard per iteration that its own rank alone feels, s."""
+        return self.total if self.shared is None else self.total - self.shared.sum(axis=1)
 
     @property
     def total(self) -> FloatArray:
-        """Time of a shard per iteration, s."""
+        """Time that a shard adds to its own rank per iteration, s."""
         forward = self.fwd_compute + self.fwd_comms
         return forward + self.bwd_compute + self.bwd_comms + self.prefetch
 
 
 class EmbeddingCosts(Protocol):
-    """What a solver and a judge ask of a cost model."""
+    """What a solver and a judge ask of a cost model.
+
+    The time of a rank is the sum of what its own shards take and of what all shards keep the resources busy
+    that the rank shares with others.
+    """
 
     @property
     def tables(self) -> Sequence[EmbeddingTable]:
@@ -89,8 +109,25 @@ class EmbeddingCosts(Protocol):
     def local_size(self) -> int:
         """Ranks on each host."""
 
+    @property
+    def classes(self) -> IntArray:
+        """Class of every rank, shape (ranks,): ranks of a class price a shard alike."""
+
+    @property
+    def groups(self) -> IntArray:
+        """Number of the shared resource of each kind that every rank uses, shape (kinds, ranks)."""
+
     def price(self, shards: Shards) -> ShardPrices:
         """Return times and bytes of shards."""
+
+
+def rank_seconds(costs: EmbeddingCosts, ranks: IntArray, prices: ShardPrices) -> FloatArray:
+    """Return the time of every rank, s, from the rank and the price of every shard."""
+    seconds = np.bincount(ranks, weights=prices.own, minlength=costs.world_size)
+    if prices.shared is not None:
+        for kind, group in enumerate(costs.groups):
+            seconds = seconds + np.bincount(group[ranks], prices.shared[:, kind], group.max() + 1)[group]
+    return np.asarray(seconds, dtype=np.float64)
 
 
 @dataclass(frozen=True)

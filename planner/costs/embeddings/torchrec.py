@@ -95,6 +95,16 @@ class TorchRecCosts:
         """Ranks on each host."""
         return self.cluster.local_size
 
+    @property
+    def classes(self) -> IntArray:
+        """Class of every rank: the public planner knows only one."""
+        return np.zeros(self.world_size, dtype=np.int64)
+
+    @property
+    def groups(self) -> IntArray:
+        """Shared resources of every rank: none."""
+        return np.zeros((0, self.world_size), dtype=np.int64)
+
     def price(self, shards: Shards) -> ShardPrices:
         """Return times and bytes of shards; every shard of an option costs the same, an empty one too."""
         columns, index = TableColumns.of(self.tables), shards.table

@@ -2,5 +2,6 @@
 
 from planner.deploy.scheduler.cluster import Cluster
 from planner.deploy.scheduler.decide import Verdict, schedule
+from planner.deploy.scheduler.neighbours import bind
 
-__all__ = ["Cluster", "Verdict", "schedule"]
+__all__ = ["Cluster", "Verdict", "bind", "schedule"]

@@ -27,7 +27,7 @@ LONGEST = 10 * 1024
 DEEPEST = 64
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:0x[0-9a-fA-F]+|[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+(?:[eE][+-]?[0-9]+)?)u?)"
-    r"|(?P<text>r?\"(?:[^\"\\]|\\.)*\"|r?'(?:[^'\\]|\\.)*')"
+    r"|(?P<text>r?\"\"\"(?:[^\"\\]|\\.|\"(?!\"\"))*\"\"\"|r?\"(?:[^\"\\]|\\.)*\"|r?'(?:[^'\\]|\\.)*')"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
     r"|(?P<sign>&&|\|\||[=!<>]=|[-+*/%!<>?:.,()\[\]{}]))"
 )
@@ -255,9 +255,10 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v
 
 
 def _string(word: str) -> str:
-    if word.startswith("r"):
-        return word[2:-1]
-    return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), word[1:-1])
+    raw = word.startswith("r")
+    quoted = word[1:] if raw else word
+    text = quoted[3:-3] if quoted.startswith('"""') else quoted[1:-1]
+    return text if raw else re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), text)
 
 
 def _variable(name: str) -> Code:

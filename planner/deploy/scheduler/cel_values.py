@@ -46,6 +46,25 @@ class Amount:
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
 
 
+@dataclass(frozen=True)
+class Absent:
+    """An optional value that is not there."""
+
+
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text: str) -> float:
+    """Return a duration as Go writes it (``1h30m``), s."""
+    plain = text[1:] if isinstance(text, str) and text[:1] in ("-", "+") else text
+    parts = _PART.findall(plain) if isinstance(plain, str) else []
+    if plain != "0" and (not parts or "".join(number + unit for number, unit in parts) != plain):
+        raise CelError(f"{text!r} is no duration")
+    total = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    return -total if text.startswith("-") else total
+
+
 @lru_cache(maxsize=4096)
 def version(text: str) -> Version:
     """Return a semantic version."""
@@ -196,7 +215,7 @@ def _decimal(value: Any) -> float:
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "size": _size, "semver": version, "isSemver": _valid(version), "quantity": amount,
-    "isQuantity": _valid(amount), "int": _whole, "double": _decimal, "string": str,
+    "isQuantity": _valid(amount), "duration": duration, "int": _whole, "double": _decimal, "string": str,
     "+": _plus, "-": _minus, "*": _times, "/": _divide, "%": _modulus,
 }  # fmt: skip
 """Global functions, and arithmetic by its sign."""
@@ -218,5 +237,6 @@ METHODS: Mapping[str, Callable[..., Any]] = {
     "replace": lambda text, old, new: _text(text).replace(_text(old), _text(new)),
     "split": lambda text, mark: _text(text).split(_text(mark)),
     "size": _size,
+    "hasValue": lambda value: not isinstance(value, Absent),
 }
 """Functions called on a value."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +25,16 @@ GPU_CLASS: Object = {
     },
 }
 """The device class that NVIDIA's driver installs for whole GPUs."""
+
+
+@dataclass
+class Spread:
+    """Pods by domain that a spread constraint of a pod counts, and the least of these numbers."""
+
+    constraint: Object
+    pod: Object
+    counts: dict[str, int]
+    least: int
 
 
 class Cluster:
@@ -69,14 +80,47 @@ class Cluster:
                 found[pair].append(pod)
         return found
 
+    def pods_in(self, key: str, value: str) -> list[Object]:
+        """Return the pods bound to nodes whose label ``key`` has a value."""
+        if key not in self._homes:
+            found: dict[str, list[Object]] = defaultdict(list)
+            for pod in self.pods:
+                found[self.home(pod).get(key, "")].append(pod)
+            self._homes[key] = found
+        return self._homes[key].get(value, [])
+
     @cached_property
-    def repelling(self) -> list[tuple[Object, Mapping[str, str]]]:
-        """Pods with required anti-affinity, and the labels of their nodes."""
-        return [
-            (pod, self.home(pod))
-            for pod in self.pods
-            if (pod["spec"].get("affinity") or {}).get("podAntiAffinity")
-        ]
+    def _homes(self) -> dict[str, dict[str, list[Object]]]:
+        return {}
+
+    @cached_property
+    def repelling_keys(self) -> set[str]:
+        """Topology keys of the required anti-affinity of bound pods."""
+        return {key for pod in self.pods for key in repelled(pod)}
+
+    def bind(self, pod: Object, node: str, devices: Iterable[str] = ()) -> None:
+        """Put a pod on a node with its devices; `planner.deploy.scheduler.bind` counts spreads as well."""
+        bound = {**pod, "spec": {**pod["spec"], "nodeName": node}}
+        self.pods.append(bound)
+        home = self.nodes[node]["metadata"].get("labels") or {}
+        self._on[node].append(bound)
+        for pair in (pod["metadata"].get("labels") or {}).items():
+            self._with[pair].append(bound)
+        for key, found in self._homes.items():
+            found[home.get(key, "")].append(bound)
+        self.repelling_keys.update(repelled(pod))
+        names = set(devices)
+        self.allocated.update(
+            (one["spec"]["driver"], one["spec"]["pool"]["name"], entry["name"])
+            for one in self.slices_of.get(node, [])
+            for entry in one["spec"].get("devices") or ()
+            if entry["name"] in names
+        )
+
+    @cached_property
+    def spread_counts(self) -> dict[int, Spread]:
+        """What is known of spread constraints, by identity; whoever binds a pod brings it up to date."""
+        return {}
 
     @cached_property
     def _labelled(self) -> dict[tuple[str, str], list[str]]:
@@ -124,16 +168,16 @@ class Cluster:
         return {}
 
     @cached_property
-    def allocated(self) -> frozenset[tuple[str, str, str]]:
+    def allocated(self) -> set[tuple[str, str, str]]:
         """Driver, pool and name of the devices that claims hold already."""
-        return frozenset(
+        return {
             (one["driver"], one["pool"], one["device"])
             for claim in self.claims.values()
             for one in (((claim.get("status") or {}).get("allocation") or {}).get("devices") or {}).get(
                 "results", ()
             )
             if not one.get("adminAccess")
-        )
+        }
 
     @cached_property
     def slices_of(self) -> dict[str, list[Object]]:
@@ -150,6 +194,12 @@ class Cluster:
             for name, value in pod_requests(pod["spec"]).items():
                 total[name] = total.get(name, 0) + value
         return total
+
+
+def repelled(pod: Object) -> list[str]:
+    """Return the topology keys of a pod's required anti-affinity."""
+    found = (pod["spec"].get("affinity") or {}).get("podAntiAffinity") or {}
+    return [one["topologyKey"] for one in found.get("requiredDuringSchedulingIgnoredDuringExecution") or ()]
 
 
 def _by_name(objects: Iterable[Object]) -> dict[str, Object]:

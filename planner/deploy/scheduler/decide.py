@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,8 +50,13 @@ class Verdict:
         return f"0/{sum(self.reasons.values())} nodes are available: {parts}."
 
 
-def schedule(pod: Object, cluster: Cluster) -> Verdict:
+def schedule(pod: Object, cluster: Cluster, *, start: str = "") -> Verdict:
     """Return the decision on a pod that is not bound yet.
+
+    Parameters
+    ----------
+    start
+        First name that a node may have, for who knows that all earlier ones refuse.
 
     Nodes are tried in order of their names; the first that all filters accept is taken, so that a decision
     does not depend on scores. Filters run in the order of the real scheduler, node by node.
@@ -58,6 +64,7 @@ def schedule(pod: Object, cluster: Cluster) -> Verdict:
     needs = pod_requests(pod["spec"])
     reasons: Counter[str] = Counter()
     names = cluster.candidates(pod["spec"].get("nodeSelector") or {})
+    names = names[bisect_left(names, start) :] if start else names
     if len(names) < len(cluster.nodes):
         reasons["node(s) didn't match Pod's node affinity/selector"] = len(cluster.nodes) - len(names)
     for name in names:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from planner.deploy.scheduler.cluster import Cluster
+from planner.deploy.scheduler.cluster import Cluster, Spread
 from planner.deploy.scheduler.selectors import node_matches, selects, untolerated
 
 Object = Mapping[str, Any]
@@ -54,11 +54,11 @@ def affinity_misfit(pod: Object, node: Object, cluster: Cluster) -> str | None:
         key = term["topologyKey"]
         if key in labels and _neighbour(term, pod, labels[key], cluster):
             return "node(s) didn't match pod anti-affinity rules"
-    for other, home in cluster.repelling:
-        for term in _terms(other["spec"], "podAntiAffinity"):
-            key = term["topologyKey"]
-            if key in labels and home.get(key) == labels[key] and _meant(term, other, pod):
-                return "node(s) didn't satisfy existing pods anti-affinity rules"
+    for key in cluster.repelling_keys & labels.keys():
+        for other in cluster.pods_in(key, labels[key]):
+            for term in _terms(other["spec"], "podAntiAffinity"):
+                if term["topologyKey"] == key and _meant(term, other, pod):
+                    return "node(s) didn't satisfy existing pods anti-affinity rules"
     return None
 
 
@@ -78,9 +78,11 @@ def _affinity_holds(term: Object, pod: Object, labels: Mapping[str, str], cluste
 
 def _neighbour(term: Object, pod: Object, domain: str, cluster: Cluster) -> bool:
     """Whether a pod meant by a term runs in a domain."""
+    inside, like = cluster.pods_in(term["topologyKey"], domain), cluster.pods_like(term.get("labelSelector"))
+    if len(inside) <= len(like):
+        return any(_meant(term, pod, other) for other in inside)
     return any(
-        cluster.home(other).get(term["topologyKey"]) == domain and _meant(term, pod, other)
-        for other in cluster.pods_like(term.get("labelSelector"))
+        cluster.home(other).get(term["topologyKey"]) == domain and _meant(term, pod, other) for other in like
     )
 
 
@@ -96,8 +98,8 @@ def spread_misfit(pod: Object, node: Object, cluster: Cluster) -> str | None:
     if any(key not in labels for key in keys):
         return "node(s) didn't match pod topology spread constraints (missing required label)"
     for constraint in constraints:
-        counts = _counts(constraint, pod, keys, cluster)
-        least = min(counts.values(), default=0)
+        spread = _spread(constraint, pod, keys, cluster)
+        counts, least = spread.counts, spread.least
         if constraint.get("minDomains", 1) > len(counts):
             least = 0
         own = 1 if _spread_means(constraint, pod, pod) else 0
@@ -106,8 +108,12 @@ def spread_misfit(pod: Object, node: Object, cluster: Cluster) -> str | None:
     return None
 
 
-def _counts(constraint: Object, pod: Object, keys: list[str], cluster: Cluster) -> dict[str, int]:
+def _spread(constraint: Object, pod: Object, keys: list[str], cluster: Cluster) -> Spread:
     """Return the pods that a constraint counts, by domain of the nodes that take part."""
+    if (
+        id(constraint) in cluster.spread_counts
+    ):  # which holds the constraint, so that no other has its identity
+        return cluster.spread_counts[id(constraint)]
     key = constraint["topologyKey"]
     domains = cluster.domains((*(one for one in keys if one != key), key))
     if constraint.get("nodeAffinityPolicy", "Honor") == "Honor":
@@ -119,7 +125,21 @@ def _counts(constraint: Object, pod: Object, keys: list[str], cluster: Cluster) 
         value = cluster.home(other).get(key)
         if value in domains and other["spec"]["nodeName"] in domains[value]:
             counts[value] += _spread_means(constraint, pod, other)
-    return counts
+    found = Spread(constraint, pod, counts, min(counts.values(), default=0))
+    cluster.spread_counts[id(constraint)] = found
+    return found
+
+
+def bind(pod: Object, node: str, devices: Iterable[str], cluster: Cluster) -> None:
+    """Put a pod on a node with the devices of its claims, as a scheduler does once it has decided."""
+    cluster.bind(pod, node, devices)
+    labels = _labels(cluster.nodes[node])
+    for one in cluster.spread_counts.values():
+        value = labels.get(one.constraint["topologyKey"])
+        if value in one.counts and _spread_means(one.constraint, one.pod, pod):
+            one.counts[value] += 1
+            if one.counts[value] == one.least + 1:
+                one.least = min(one.counts.values())
 
 
 def _kept(

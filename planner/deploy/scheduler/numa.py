@@ -57,6 +57,35 @@ def misfit(pod: Object, topology: Object) -> str | None:
     return None
 
 
+def take(pod: Object, topology: Object) -> None:
+    """Take what a pod gets off the zones of its node, as the topology updater reports it afterwards.
+
+    Only what a Guaranteed pod has to itself counts; each container takes from the first zone that holds it,
+    without one the zones share it in order.
+    """
+    quality_class = quality(pod)
+    if quality_class != "Guaranteed":
+        return
+    zones = [zone for zone in topology.get("zones") or () if zone.get("type") == "Node"]
+    for container in pod["spec"].get("containers") or ():
+        needs, free = container_requests(container), _zones(topology)
+        home = _first_fit(needs, free, quality_class)
+        order = [home] if home is not None else free
+        for name, value in needs.items():
+            for amounts in order:
+                part = min(value, amounts.get(name, 0))
+                rows = zones[[one is amounts for one in free].index(True)].get("resources") or ()
+                for row in rows:
+                    if row["name"] == name:
+                        row["available"] = _plain(amounts[name] - part)
+                value -= part
+
+
+def _plain(value: Any) -> str:
+    whole = value * 1000
+    return str(int(value)) if value == int(value) else f"{int(whole)}m"
+
+
 def _has_devices(spec: Object) -> bool:
     return any("/" in name for name in pod_requests(spec))
 

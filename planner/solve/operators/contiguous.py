@@ -20,6 +20,7 @@ from planner.solve.expressions import Expression
 from planner.solve.operators.chains import Machine, best_chain, random_order
 from planner.solve.operators.reduce import Reduced, reduce
 from planner.solve.operators.scaled import Scaled, run, scale, weigh
+from planner.solve.operators.sides import cpu_relief
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,7 +73,7 @@ def solve_contiguous(problem: OperatorProblem, budget: Budget, workers: int) -> 
     if start.value == 0.0:
         return start
     reduced = reduce(problem, start.value)
-    stages = _Stages(reduced, machine_of(problem), scale(reduced, start.value), proper=bool(start.assignment))
+    stages = Stages(reduced, machine_of(problem), scale(reduced, start.value), proper=bool(start.assignment))
     solver, status = run(stages.model, budget, budget.left, workers, stages.scaled.quantum)
     if status == "INFEASIBLE" and not start.assignment:
         return Found((), np.inf, np.inf)
@@ -87,7 +88,7 @@ def solve_contiguous(problem: OperatorProblem, budget: Budget, workers: int) -> 
 
 def _ceiling(problem: OperatorProblem) -> float:
     """Return a load, s, that no device of any plan exceeds."""
-    runs = sum(max(op.accelerator_time, op.cpu_time) for op in problem.graph.operators)
+    runs = sum(op.longest for op in problem.graph.operators)
     return runs + sum(op.transfer_time for op in problem.graph.operators) + 1e-9
 
 
@@ -111,7 +112,7 @@ def ancestors(reduced: Reduced) -> NDArray[np.bool_]:
     return reach
 
 
-class _Stages:
+class Stages:
     """The CP-SAT model of a contiguous plan."""
 
     def __init__(self, reduced: Reduced, machine: Machine, scaled: Scaled, *, proper: bool) -> None:
@@ -119,6 +120,8 @@ class _Stages:
         self.model = cp_model.CpModel()
         self.count = machine.num_accelerators + machine.has_cpu
         self.first, self.last = self._windows()
+        if any(first > last for first, last in zip(self.first, self.last, strict=True)):
+            self.model.add_bool_or([])  # some group has no stage left: no plan is as good
         self.until = [self._until(group) for group in range(reduced.num_groups)]
         self.by_cpu = [self.model.new_bool_var("") for _ in range(self.count if machine.has_cpu else 0)]
         if machine.has_cpu:
@@ -141,10 +144,7 @@ class _Stages:
         work, cpu = self.reduced.accelerator[chosen], self.reduced.cpu[chosen]
         relief = 0.0
         if self.machine.has_cpu:
-            order = np.argsort(-work / np.maximum(cpu, 1e-30))
-            spent = np.cumsum(cpu[order])
-            parts = np.clip((limit - (spent - cpu[order])) / np.maximum(cpu[order], 1e-30), 0.0, 1.0)
-            relief = float((np.where(np.isfinite(work[order]), work[order], 0.0) * parts).sum())
+            relief = cpu_relief(work, cpu, limit)
             relief += float(np.isinf(work).any()) * limit
         finite = float(work[np.isfinite(work)].sum())
         return max(1, least_stages(finite, relief, limit))

@@ -51,7 +51,7 @@ def solve_free(problem: OperatorProblem, budget: Budget, workers: int) -> Found:
 
 def _from_nothing(problem: OperatorProblem, budget: Budget, workers: int) -> Found:
     """Search without a plan to start from, as memory leaves no contiguous one that is easily found."""
-    ceiling = sum(op.accelerator_time + op.cpu_time + 2 * op.transfer_time for op in problem.graph.operators)
+    ceiling = sum(op.longest + 2 * op.transfer_time for op in problem.graph.operators)
     reduced = reduce(problem)
     model = FreeModel(reduced, machine_of(problem), scale(reduced, ceiling + 1e-9), None)
     solver, status = run(model.model, budget, budget.left, workers, model.scaled.quantum)

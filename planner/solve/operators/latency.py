@@ -60,7 +60,7 @@ def path_bound(problem: OperatorProblem) -> float:
     for index in graph.order:
         op = graph.operators[index]
         on_accelerator = op.accelerator_time if op.on_accelerator and op.size <= problem.memory else math.inf
-        on_cpu = op.cpu_time if problem.has_cpu else math.inf
+        on_cpu = op.cpu_time if problem.has_cpu and op.on_cpu else math.inf
         start = max((finish[source] for source in graph.predecessors[index]), default=0.0)
         finish[index] = start + min(on_accelerator, on_cpu)
     return max(finish, default=0.0)

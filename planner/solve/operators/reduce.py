@@ -24,7 +24,7 @@ class Reduced:
     group_of
         Group of each operator.
     accelerator, cpu, size
-        Run times, s, and bytes of each group; ``accelerator`` is infinite where only a CPU will do.
+        Run times, s, and bytes of each group; infinite on a device that cannot run it.
     pins, costs
         Sets of at least two groups, and the time, s, that parting each of them costs.
     edges
@@ -99,8 +99,17 @@ def reduce(problem: OperatorProblem, limit: float = np.inf) -> Reduced:
         if problem.kind == "contiguous":
             _merge_cycles(sets, edges, len(graph.operators))
         found = _build(problem, sets, edges, sources)
-        if problem.kind == "latency" or not _merge_more(problem, found, sets, limit):
+        if not _merges_hold(problem) or not _merge_more(problem, found, sets, limit):
             return found
+
+
+def _merges_hold(problem: OperatorProblem) -> bool:
+    """Return whether a move that lowers what transfers cost can raise nothing else.
+
+    Gradients move along with their operators, and routes differ from device to device.
+    """
+    sends = any(op.weights for op in problem.graph.operators) and problem.sync_rate < float("inf")
+    return problem.kind != "latency" and problem.wires is None and not sends
 
 
 def _build(
@@ -116,7 +125,7 @@ def _build(
     accelerator, cpu, size = (np.zeros(len(roots)) for _ in range(3))
     for group, op in zip(group_of, operators, strict=True):
         accelerator[group] += op.accelerator_time if op.on_accelerator else np.inf
-        cpu[group] += op.cpu_time if problem.has_cpu else np.inf
+        cpu[group] += op.cpu_time if problem.has_cpu and op.on_cpu else np.inf
         size[group] += op.size
     accelerator[size > problem.memory * (1 + 1e-12)] = np.inf
     costs: dict[tuple[int, ...], float] = {}

@@ -8,10 +8,13 @@ from typing import Literal
 
 from planner.errors import InfeasibleError, NoPlanError
 from planner.placement.operators import Assignment, OperatorProblem, broken_rules, value
+from planner.placement.replicas import Copies, broken_copies, replicated_load
 from planner.solve.budget import Budget
 from planner.solve.operators.contiguous import solve_contiguous
 from planner.solve.operators.free import solve_free
 from planner.solve.operators.latency import solve_latency
+from planner.solve.operators.replicate import solve_replicated
+from planner.solve.operators.wired import solve_wired
 
 _PROOF = 2e-6
 """Relative gap up to which a plan counts as optimal: the quantum of the whole-number models."""
@@ -29,12 +32,16 @@ class OperatorSolution:
         Objective as the judge finds it, and what no plan is below, s.
     status
         ``optimal`` where both agree to 2e-6.
+    copies
+        Accelerators of each stage where stages may have several; the devices of ``assignment`` are stages
+        then.
     """
 
     assignment: Assignment
     value: float
     bound: float
     status: Literal["optimal", "feasible"]
+    copies: Copies | None = None
 
     @property
     def gap(self) -> float:
@@ -57,11 +64,10 @@ def solve_operators(
     budget = budget or Budget()
     _must_fit(problem)
     solvers = {"contiguous": solve_contiguous, "free": solve_free, "latency": solve_latency}
-    found = solvers[problem.kind](problem, budget, workers)
+    solve = solvers[problem.kind] if problem.wires is None else solve_wired
+    found = solve(problem, budget, workers)
     if not found.assignment:
-        if math.isinf(found.bound):
-            raise InfeasibleError("no plan fits", [problem.kind, "memory"], "use more accelerators")
-        raise NoPlanError(f"no plan was found in {budget.seconds:g} s; allow more time", found.bound)
+        raise _nothing(problem, found.bound, budget)
     broken = broken_rules(problem, found.assignment)
     if broken:
         raise NoPlanError(f"the solver's plan was refused by the judge: {broken[0]}", found.bound)
@@ -70,6 +76,39 @@ def solve_operators(
     return OperatorSolution(
         found.assignment, judged, min(found.bound, judged), "optimal" if proven else "feasible"
     )
+
+
+def solve_with_copies(
+    problem: OperatorProblem, budget: Budget | None = None, *, workers: int = 2
+) -> OperatorSolution:
+    """Return the best contiguous plan whose stages may be on several accelerators, with its bound.
+
+    Raises
+    ------
+    InfeasibleError
+        If no plan exists.
+    NoPlanError
+        If the budget ended before any plan was found.
+    """
+    budget = budget or Budget()
+    _must_fit(problem)
+    found = solve_replicated(problem, budget, workers)
+    if not found.assignment:
+        raise _nothing(problem, found.bound, budget)
+    broken = broken_copies(problem, found.assignment, found.copies) or broken_rules(problem, found.assignment)
+    if broken:
+        raise NoPlanError(f"the solver's plan was refused by the judge: {broken[0]}", found.bound)
+    judged = replicated_load(problem, found.assignment, found.copies)
+    proven = found.bound >= judged * (1 - _PROOF)
+    status: Literal["optimal", "feasible"] = "optimal" if proven else "feasible"
+    return OperatorSolution(found.assignment, judged, min(found.bound, judged), status, found.copies)
+
+
+def _nothing(problem: OperatorProblem, bound: float, budget: Budget) -> InfeasibleError | NoPlanError:
+    """Return the error for a search without a plan."""
+    if math.isinf(bound):
+        return InfeasibleError("no plan fits", [problem.kind, "memory"], "use more accelerators")
+    return NoPlanError(f"no plan was found in {budget.seconds:g} s; allow more time", bound)
 
 
 def _must_fit(problem: OperatorProblem) -> None:

@@ -20,6 +20,7 @@ from planner.costs.embeddings import (
 )
 from planner.errors import InfeasibleError
 from planner.placement.tables import TableProblem
+from planner.solve.tables.spread import Spread
 from planner.units import show
 
 FloatArray = NDArray[np.float64]
@@ -28,12 +29,24 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Block:
-    """Part of an option that goes to one place: cost on each of its ranks, s, and bytes per part."""
+    """Part of an option that goes to one place.
+
+    Attributes
+    ----------
+    cost
+        Least time on each of its ranks, s.
+    hbm, host
+        Bytes per part.
+    home, shared : ndarray, shapes (classes,) and (classes, kinds)
+        Time on a rank of each class, s, and the part of it that is felt by all users of a shared resource.
+    """
 
     cost: float
     hbm: IntArray
     host: IntArray
     width: int
+    home: FloatArray
+    shared: FloatArray
 
 
 @dataclass(frozen=True)
@@ -48,16 +61,19 @@ class Candidates:
         The options with their blocks.
     of_table
         Positions of each table's options.
+    spread
+        What a block adds to which ranks.
     work, hbm, host : ndarray, shape (options,)
-        Time, s, and bytes summed over all ranks.
+        Least weighted time, s, and bytes summed over all ranks.
     uniform : ndarray, shape (options,)
-        Time on every rank, s; 0 where blocks go to one rank or host.
+        Least time on every rank, s; 0 where blocks go to one rank or host.
     largest : ndarray, shape (options,)
-        Largest time of a block on one rank or host, s; 0 for options on every rank.
+        Least of the busiest rank under the largest block, s; 0 for options on every rank.
     """
 
     problem: TableProblem
     priced: PricedOptions
+    spread: Spread
     of_table: tuple[IntArray, ...]
     work: FloatArray
     hbm: FloatArray
@@ -86,6 +102,8 @@ class Candidates:
                 np.repeat(priced.group_hbm[group], parts),
                 np.repeat(priced.group_host[group], parts),
                 int(priced.group_dim[group]),
+                priced.group_home[group],
+                priced.group_shared[group],
             )
             found.extend([block] * int(priced.group_count[group]))
         return found
@@ -121,32 +139,28 @@ def select(priced: PricedOptions, keep: NDArray[np.bool_]) -> PricedOptions:
         group_rows=priced.group_rows[groups],
         group_hbm=priced.group_hbm[groups],
         group_host=priced.group_host[groups],
+        group_home=priced.group_home[groups],
+        group_shared=priced.group_shared[groups],
     )
 
 
 def _arrays(problem: TableProblem, priced: PricedOptions) -> Candidates:
-    span = _span(problem, priced)
-    cost = priced.sum_groups(priced.group_cost)
-    everywhere = priced.scope == ALL_RANKS
+    spread = Spread(problem.costs)
+    loads = spread.loads(priced)
     hbm = priced.sum_groups((priced.group_hbm * priced.group_parts).sum(axis=1).astype(np.float64))
     host = priced.sum_groups((priced.group_host * priced.group_parts).sum(axis=1).astype(np.float64))
     bounds = np.searchsorted(priced.table, np.arange(len(problem.tables) + 1))
     return Candidates(
         problem,
         priced,
+        spread,
         tuple(np.arange(low, high) for low, high in pairwise(bounds.tolist())),
-        cost * span,
+        loads.work,
         hbm,
         host,
-        np.where(everywhere, cost, 0.0),
-        np.where(everywhere, 0.0, priced.max_groups(priced.group_cost)),
+        loads.uniform,
+        loads.largest,
     )
-
-
-def _span(problem: TableProblem, priced: PricedOptions) -> FloatArray:
-    """Return how many ranks each block of an option loads."""
-    ranks, local = float(problem.costs.world_size), float(problem.costs.local_size)
-    return np.choose(priced.scope, [ranks, local, 1.0])
 
 
 def _useful(problem: TableProblem, priced: PricedOptions) -> NDArray[np.bool_]:
@@ -167,6 +181,7 @@ def _useful(problem: TableProblem, priced: PricedOptions) -> NDArray[np.bool_]:
             priced.sum_groups(priced.group_cost),
             priced.max_groups(priced.group_hbm.max(axis=1)),
             priced.sum_groups((priced.group_host * priced.group_parts).sum(axis=1)),
+            *_other_times(priced),
         ],
         axis=1,
     )
@@ -190,6 +205,12 @@ def _useful(problem: TableProblem, priced: PricedOptions) -> NDArray[np.bool_]:
                 f"the largest rank has {show(room, 'bytes')}; cut its rows, allow host memory, or add ranks",
             )
     return keep
+
+
+def _other_times(priced: PricedOptions) -> list[FloatArray]:
+    """Return the times in which options differ besides their least time: by class and shared resource."""
+    columns = list(priced.group_home.T[1:]) + list(priced.group_shared.reshape(len(priced.group_cost), -1).T)
+    return [figure(column) for column in columns for figure in (priced.max_groups, priced.sum_groups)]
 
 
 __all__ = ["ALL_RANKS", "ANY_RANK", "ONE_HOST", "Block", "Candidates", "candidates", "select"]

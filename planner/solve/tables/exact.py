@@ -94,8 +94,11 @@ class TableModel:
 
     def _everywhere(self, option: int) -> None:
         x, block = self.chosen[option], self.groups[option][0][0]
-        self.shared.append(self._ticks(block.cost) * x)
-        self.work.append(self._ticks(block.cost) * len(self.scope.ranks) * x)
+        if self.found.spread.plain:
+            self.shared.append(self._ticks(block.cost) * x)
+            self.work.append(self._ticks(block.cost) * len(self.scope.ranks) * x)
+        else:
+            self._feel(block, range(self.found.num_ranks), x)
         if self.found.option(option).uneven:
             self.loose.append(int(block.hbm.sum()) * x)
             return
@@ -110,11 +113,15 @@ class TableModel:
                 y = self.model.new_int_var(0, count, f"z[{option},{number},{host}]")
                 self.on[option, number, host] = y
                 row.append(y)
-                self.per_host[host].append(self._ticks(block.cost) * y)
+                if self.found.spread.plain:
+                    self.per_host[host].append(self._ticks(block.cost) * y)
+                else:
+                    self._feel(block, range(host * local, (host + 1) * local), y)
                 for part in range(local):
                     self._hold(host * local + part, block, part, y)
             self.model.add(add_up(row) == count * self.chosen[option])
-            self.work.append(self._ticks(block.cost) * local * count * self.chosen[option])
+            if self.found.spread.plain:
+                self.work.append(self._ticks(block.cost) * local * count * self.chosen[option])
 
     def _on_ranks(self, option: int) -> None:
         for number, (block, count) in enumerate(self.groups[option]):
@@ -125,10 +132,20 @@ class TableModel:
                 y = self.model.new_int_var(0, count, f"y[{option},{number},{rank}]")
                 self.on[option, number, rank] = y
                 row.append(y)
-                self.per_rank[rank].append(self._ticks(block.cost) * y)
+                if self.found.spread.plain:
+                    self.per_rank[rank].append(self._ticks(block.cost) * y)
+                else:
+                    self._feel(block, (rank,), y)
                 self._hold(rank, block, 0, y)
             self.model.add(add_up(row) == count * self.chosen[option])
-            self.work.append(self._ticks(block.cost) * count * self.chosen[option])
+            if self.found.spread.plain:
+                self.work.append(self._ticks(block.cost) * count * self.chosen[option])
+
+    def _feel(self, block: Block, ranks: Sequence[int], variable: cp_model.IntVar) -> None:
+        """Add what one part on each of some ranks takes to every rank that feels it."""
+        load = self.found.spread.vector(block.home, block.shared, ranks)
+        for rank in np.flatnonzero(load):
+            self.per_rank[int(rank)].append(self._ticks(float(load[rank])) * variable)
 
     def _hold(self, rank: int, block: Block, part: int, variable: cp_model.IntVar) -> None:
         if block.hbm[part]:
@@ -149,8 +166,9 @@ class TableModel:
             given = self._ticks(float(self.scope.load[rank]))
             more: Expression = hosts.get(rank // local, 0)
             self.model.add(given + shared + more + add_up(terms) <= self.busiest)
-        given = sum(self._ticks(float(self.scope.load[rank])) for rank in self.scope.ranks)
-        self.model.add(given + add_up(self.work) <= len(self.scope.ranks) * self.busiest)
+        if self.found.spread.plain:
+            given = sum(self._ticks(float(self.scope.load[rank])) for rank in self.scope.ranks)
+            self.model.add(given + add_up(self.work) <= len(self.scope.ranks) * self.busiest)
 
     def _stack_largest(self, shared: cp_model.IntVar) -> None:
         """Say for each table that its largest block lies on some rank on top of what all ranks share."""
@@ -168,10 +186,14 @@ class TableModel:
                     for (option, number, place), y in self.on.items()
                     if place == rank
                     and self.found.priced.scope[option] == ANY_RANK
-                    and self.groups[option][number][0].cost > limit
+                    and self._cost_on(option, number, rank) > limit
                 ]
                 if len(large) > most:
                     self.model.add(add_up(large) <= most)
+
+    def _cost_on(self, option: int, number: int, rank: int) -> float:
+        block = self.groups[option][number][0]
+        return float(block.home[self.found.spread.classes[rank]])
 
     def _fit_in_memory(self) -> None:
         for rank, terms in self.bytes.items():

@@ -24,6 +24,7 @@ class Items:
     hbm: IntArray
     host: IntArray
     rank: IntArray
+    whole: tuple[Block, ...] = ()
 
     def without(self, table: int) -> Items:
         """Return the items of all other tables."""
@@ -35,6 +36,7 @@ class Items:
             self.hbm[keep],
             self.host[keep],
             self.rank[keep],
+            tuple(block for block, kept in zip(self.whole, keep, strict=True) if kept),
         )
 
     def plus(self, table: int, blocks: Sequence[Block], ranks: Sequence[int]) -> Items:
@@ -47,6 +49,7 @@ class Items:
             np.append(self.hbm, [int(block.hbm[0]) for block in blocks]),
             np.append(self.host, [int(block.host[0]) for block in blocks]),
             np.append(self.rank, ranks),
+            (*self.whole, *blocks),
         )
 
 
@@ -75,6 +78,7 @@ class Packing:
     def __init__(self, found: Candidates) -> None:
         problem = found.problem
         self.found = found
+        self.spread = found.spread
         self.local = problem.costs.local_size
         self.room = np.array(problem.gpu_memory, dtype=np.int64)
         self.host_room = np.array(problem.host_memory, dtype=np.int64)
@@ -95,7 +99,9 @@ class Packing:
             setattr(twin, name, getattr(self, name).copy())
         twin.hosts = dict(self.hosts)
         items = self.items
-        twin.items = Items(items.table, items.block, items.cost, items.hbm, items.host, items.rank.copy())
+        twin.items = Items(
+            items.table, items.block, items.cost, items.hbm, items.host, items.rank.copy(), items.whole
+        )
         return twin
 
     @property
@@ -152,10 +158,7 @@ class Packing:
             mine = self.items.table == table
             items = self.items
             for place in np.flatnonzero(mine):
-                rank = items.rank[place]
-                self.load[rank] -= items.cost[place]
-                self.hbm[rank] -= items.hbm[place]
-                self.host[self.domain[rank]] -= items.host[place]
+                self._count(int(items.rank[place]), items.whole[place], -1)
             self.items = items.without(table)
         self.choice[table] = -1
 
@@ -163,15 +166,13 @@ class Packing:
         """Move a block to another rank."""
         items, old = self.items, int(self.items.rank[item])
         for place, sign in ((old, -1), (rank, 1)):
-            self.load[place] += sign * items.cost[item]
-            self.hbm[place] += sign * items.hbm[item]
-            self.host[self.domain[place]] += sign * items.host[item]
+            self._count(place, items.whole[item], sign)
         items.rank[item] = rank
 
     def shift(self, host: int, block: Block, sign: int) -> None:
         """Add (1) or take away (-1) a block that is cut over the ranks of a host."""
         ranks = slice(host * self.local, (host + 1) * self.local)
-        self.load[ranks] += sign * block.cost
+        self._add(range(host * self.local, (host + 1) * self.local), block, sign)
         self.hbm[ranks] += sign * block.hbm
         np.add.at(self.host, self.domain[ranks], sign * block.host)
 
@@ -182,7 +183,7 @@ class Packing:
             if sign > 0 and not forced and self.loose > int((self.room - self.hbm).sum()):
                 self.loose -= total
                 return False
-            self.load += sign * block.cost
+            self._add(range(len(self.load)), block, sign)
             return True
         host = np.zeros_like(self.host)
         np.add.at(host, self.domain, block.host)
@@ -192,7 +193,7 @@ class Packing:
             and ((self.hbm + block.hbm > self.room).any() or (self.host + host > self.host_room).any())
         ):
             return False
-        self.load += sign * block.cost
+        self._add(range(len(self.load)), block, sign)
         self.hbm += sign * block.hbm
         self.host += sign * host
         return True
@@ -232,7 +233,7 @@ class Packing:
             free = self.hbm + size <= self.room
             if hosted:
                 free &= (self.host + hosted <= self.host_room)[self.domain]
-            loads = np.where(free, self.load, np.inf)
+            loads = np.where(free, self._after(block), np.inf)
             rank = int(np.argmin(loads))
             if not free[rank]:
                 for done, where in zip(blocks, placed, strict=False):
@@ -244,9 +245,23 @@ class Packing:
         return True
 
     def _count(self, rank: int, block: Block, sign: int) -> None:
-        self.load[rank] += sign * block.cost
+        if self.spread.plain:
+            self.load[rank] += sign * block.cost
+        else:
+            self._add((rank,), block, sign)
         self.hbm[rank] += sign * int(block.hbm[0])
         self.host[self.domain[rank]] += sign * int(block.host[0])
+
+    def _add(self, ranks: Sequence[int], block: Block, sign: int) -> None:
+        """Add the time of one part of a block on each of some ranks to all ranks that feel it."""
+        if self.spread.plain:
+            self.load[ranks[0] : ranks[-1] + 1] += sign * block.cost
+        else:
+            self.load += sign * self.spread.vector(block.home, block.shared, ranks)
+
+    def _after(self, block: Block) -> FloatArray:
+        """Return what tells best on which rank a block should lie: the load of the rank afterwards, s."""
+        return self.load if self.spread.plain else self.load + block.home[self.spread.classes]
 
 
 def pack(found: Candidates, choice: Sequence[int], price: FloatArray) -> Packing | None:

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.solve.tables.candidates import Candidates
-from planner.solve.tables.improve import LEAST, relieve
+from planner.solve.tables.improve import LEAST, relieve, smooth
 from planner.solve.tables.packing import Packing
 from planner.solve.tables.relax import Relaxed
 
-FloatArray = NDArray[np.float64]
-
-SHARPNESS = 32.0
-"""Exponent of the mean of loads that a step has to lower: near the maximum, but aware of the other ranks."""
-
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ROUNDS = 20
 """Most alternations of changing options and evening out."""
-
-
-def smooth(load: FloatArray) -> float:
-    """Return a power mean of the loads, s."""
-    top = float(load.max())
-    return float(top * np.mean((load / top) ** SHARPNESS) ** (1.0 / SHARPNESS)) if top > 0.0 else 0.0
 
 
 def promising(found: Candidates, relaxed: Relaxed, incumbent: float) -> list[NDArray[np.int64]]:

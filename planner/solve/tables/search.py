@@ -74,6 +74,14 @@ def solve_tables(
     return TableSearch(problem, budget or Budget(), effort or Effort()).run()
 
 
+def lower_bound(problem: TableProblem) -> float:
+    """Return a cost, s, below which no plan is; infinite where the tables cannot fit."""
+    try:
+        return Relaxation(candidates(problem)).bound()
+    except InfeasibleError:
+        return float("inf")
+
+
 class TableSearch:
     """One search: the incumbent, the bound, and what may still be in a better plan."""
 

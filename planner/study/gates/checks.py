@@ -116,6 +116,8 @@ class Gates(Document):
 
 TOLERANCE = 0.02
 """How much worse than the baseline a figure may be where nobody says: 2 %."""
+TYPICAL_ERROR = 0.2
+"""Largest median error of a verified plan where nobody says."""
 GAP = 0.05
 """Largest optimality gap where nobody says."""
 
@@ -123,7 +125,8 @@ GAP = 0.05
 def default_gates(kinds: set[str], *, baseline: bool) -> Gates:
     """Return the gates for the documents at hand where the user gives none.
 
-    A plan: its gap, and room in memory. A simulation: the limits of its jobs. With a baseline: every figure
+    A plan: its gap, and room in memory. A simulation: the limits of its jobs. A verification: its median
+    error. With a baseline: every figure
     of time and throughput no more than 2 % worse.
     """
     checks: list[dict[str, Any]] = []
@@ -136,6 +139,9 @@ def default_gates(kinds: set[str], *, baseline: bool) -> Gates:
         checks.append(
             {"name": "simulated limits", "metric": "simulation.slo_missed", "max": 0, "missing": "skip"}
         )
+    if "verification" in kinds:
+        error = {"metric": "verification.median_error", "max": TYPICAL_ERROR}
+        checks.append({"name": "prediction error", **error})
     if baseline:
         for name, metric in METRICS.items():
             if name.split(".")[0] in kinds and metric.compared:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from planner.calibrate.verification import Verification
 from planner.costs import Calibration
 from planner.errors import GateError
 from planner.placement.plan import Plan
@@ -13,7 +14,9 @@ from planner.schema import Document, load_any
 from planner.simulate.result import SimulationResult
 from planner.study.gates.metrics import METRICS, Reading
 
-KINDS: dict[str, type[Document]] = {kind.kind: kind for kind in (Plan, SimulationResult, Calibration)}
+KINDS: dict[str, type[Document]] = {
+    kind.kind: kind for kind in (Plan, SimulationResult, Calibration, Verification)
+}
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,15 @@ class Evidence:
         return plan.inputs.topology.digest if isinstance(plan, Plan) else None
 
     def mismatches(self) -> Iterator[str]:
-        """Yield what keeps the documents from belonging together: a simulation of another plan."""
+        """Yield what keeps the documents from belonging together: a result of another plan."""
         plan, result = self.documents.get("plan"), self.documents.get("simulation")
-        if not isinstance(plan, Plan) or not isinstance(result, SimulationResult):
+        verified = self.documents.get("verification")
+        if not isinstance(plan, Plan):
             return
-        if result.plan_digest != plan.content_digest:
+        if isinstance(result, SimulationResult) and result.plan_digest != plan.content_digest:
             yield "the simulation is of another plan than the one given"
+        if isinstance(verified, Verification) and verified.plan != plan.content_digest:
+            yield "the verification is of another plan than the one given"
 
 
 def load_evidence(files: Iterable[Path]) -> Evidence:

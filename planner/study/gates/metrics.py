@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from planner.calibrate.verification import Verification
 from planner.costs import Calibration
 from planner.placement.plan import JobPlan, Plan, ServingPlan, TrainingPlan
 from planner.schema import Document
@@ -134,6 +135,16 @@ def drift(candidate: Document, baseline: Document) -> Reading | None:
     return Reading(max(changes)) if changes else None
 
 
+def _typical_error(found: Verification) -> Iterator[Reading]:
+    if found.median_error is not None:
+        yield Reading(found.median_error)
+
+
+def _worst_error(found: Verification) -> Iterator[Reading]:
+    if found.rows:
+        yield Reading(max(abs(row.error) for row in found.rows))
+
+
 def _nothing(_: Any) -> Iterator[Reading]:
     yield from ()
 
@@ -164,6 +175,8 @@ METRICS: Mapping[str, Metric] = {
     "simulation.link_peak": Metric("simulation", "1", "up", _link("peak")),
     "simulation.link_saturated": Metric("simulation", "1", "up", _link("saturated")),
     "calibration.residual": Metric("calibration", "1", "up", _residual),
+    "verification.median_error": Metric("verification", "1", "up", _typical_error),
+    "verification.worst_error": Metric("verification", "1", "up", _worst_error),
     "calibration.drift": Metric("calibration", "1", "up", _nothing),
 }
 """Every figure by name. ``calibration.drift`` is the largest change of a coefficient against the baseline."""

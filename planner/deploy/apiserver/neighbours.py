@@ -1,0 +1,144 @@
+"""Rules for affinity, tolerations and spread."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from planner.deploy.apiserver.syntax import (
+    Problems,
+    at,
+    at_least,
+    dns_label,
+    label_value,
+    one_of,
+    qualified_name,
+    required,
+    selector,
+    unique,
+)
+
+Json = Mapping[str, Any]
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+def affinity(value: Json, path: str) -> Problems:
+    """Yield what is wrong with the affinity of a pod."""
+    nodes: Json = value.get("nodeAffinity") or {}
+    where = f"{path}.nodeAffinity"
+    if REQUIRED in nodes:
+        yield from node_selector(nodes[REQUIRED], f"{where}.{REQUIRED}")
+    for index, one in enumerate(nodes.get(PREFERRED) or []):
+        inner = f"{where}.{PREFERRED}[{index}]"
+        yield from _weight(one, inner)
+        yield from _term(one.get("preference") or {}, f"{inner}.preference")
+    for field in ("podAffinity", "podAntiAffinity"):
+        pods: Json = value.get(field) or {}
+        for index, one in enumerate(pods.get(REQUIRED) or []):
+            yield from _pod_term(one, f"{path}.{field}.{REQUIRED}[{index}]")
+        for index, one in enumerate(pods.get(PREFERRED) or []):
+            inner = f"{path}.{field}.{PREFERRED}[{index}]"
+            yield from _weight(one, inner)
+            yield from _pod_term(one.get("podAffinityTerm") or {}, f"{inner}.podAffinityTerm")
+
+
+def node_selector(value: Json, path: str) -> Problems:
+    """Yield what is wrong with the terms that pick nodes."""
+    terms = value.get("nodeSelectorTerms") or []
+    if not terms:
+        yield f"{path}.nodeSelectorTerms: Required value: must have at least one node selector term"
+    for index, term in enumerate(terms):
+        yield from _term(term, f"{path}.nodeSelectorTerms[{index}]")
+
+
+def _weight(one: Json, path: str) -> Problems:
+    if not 1 <= one.get("weight", 0) <= 100:
+        yield f"{path}.weight: must be in the range 1-100"
+
+
+def _term(term: Json, path: str) -> Problems:
+    for index, one in enumerate(term.get("matchExpressions") or []):
+        where = f"{path}.matchExpressions[{index}]"
+        yield from _expression(one, where)
+        yield from at(f"{where}.key", qualified_name(one.get("key") or ""))
+    for index, one in enumerate(term.get("matchFields") or []):
+        where, values = f"{path}.matchFields[{index}]", one.get("values") or []
+        if (
+            one.get("operator") not in ("In", "NotIn")
+            or len(values) != 1
+            or one.get("key") != "metadata.name"
+        ):
+            yield f"{where}: only metadata.name In or NotIn one value is a valid field selector"
+
+
+def _expression(one: Json, path: str) -> Problems:
+    operator, values = one.get("operator") or "", one.get("values") or []
+    if operator in ("In", "NotIn"):
+        yield from required(f"{path}.values", values)
+        for value in values:
+            yield from at(f"{path}.values", label_value(value))
+    elif operator in ("Exists", "DoesNotExist"):
+        if values:
+            yield f"{path}.values: Forbidden for {operator}"
+    elif operator in ("Gt", "Lt"):
+        if len(values) != 1 or not _INTEGER.fullmatch(values[0]):
+            yield f"{path}.values: must be one integer for {operator}"
+    else:
+        yield f"{path}.operator: {operator!r} is not a valid selector operator"
+
+
+def _pod_term(term: Json, path: str) -> Problems:
+    yield from selector(f"{path}.labelSelector", term.get("labelSelector"))
+    yield from selector(f"{path}.namespaceSelector", term.get("namespaceSelector"))
+    key = term.get("topologyKey") or ""
+    yield from at(f"{path}.topologyKey", qualified_name(key) if key else "Required value: can not be empty")
+    for name in term.get("namespaces") or []:
+        yield from at(f"{path}.namespaces", dns_label(name))
+    for field in ("matchLabelKeys", "mismatchLabelKeys"):
+        for key in term.get(field) or []:
+            yield from at(f"{path}.{field}", qualified_name(key))
+            if "labelSelector" not in term:
+                yield f"{path}.{field}: must not be specified when labelSelector is not set"
+
+
+def tolerations(values: Sequence[Json], path: str) -> Problems:
+    """Yield what is wrong with tolerations."""
+    for index, one in enumerate(values):
+        where, key = f"{path}[{index}]", one.get("key") or ""
+        operator, value = one.get("operator") or "Equal", one.get("value") or ""
+        if key:
+            yield from at(f"{where}.key", qualified_name(key))
+        elif operator != "Exists":
+            yield f"{where}.operator: must be Exists when key is empty"
+        yield from one_of(f"{where}.operator", operator, "Equal", "Exists")
+        if operator == "Exists" and value:
+            yield f"{where}.value: must be empty when operator is Exists"
+        yield from at(f"{where}.value", label_value(value))
+        yield from one_of(f"{where}.effect", one.get("effect"), *EFFECTS)
+        if "tolerationSeconds" in one and one.get("effect") != "NoExecute":
+            yield f"{where}.effect: must be NoExecute when tolerationSeconds is set"
+
+
+def spread(values: Sequence[Json], path: str) -> Problems:
+    """Yield what is wrong with spread constraints."""
+    yield from unique(path, [(one.get("topologyKey"), one.get("whenUnsatisfiable")) for one in values])
+    for index, one in enumerate(values):
+        where = f"{path}[{index}]"
+        if one.get("maxSkew", 0) <= 0:
+            yield f"{where}.maxSkew: must be greater than zero"
+        yield from required(f"{where}.topologyKey", one.get("topologyKey"))
+        unsatisfied = one.get("whenUnsatisfiable") or ""
+        if unsatisfied not in ("DoNotSchedule", "ScheduleAnyway"):
+            yield f"{where}.whenUnsatisfiable: Unsupported value {unsatisfied!r}"
+        yield from at_least(where, one, 1, "minDomains")
+        if "minDomains" in one and unsatisfied != "DoNotSchedule":
+            yield f"{where}.minDomains: can only use it with whenUnsatisfiable=DoNotSchedule"
+        for field in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
+            yield from one_of(f"{where}.{field}", one.get(field), "Ignore", "Honor")
+        yield from selector(f"{where}.labelSelector", one.get("labelSelector"))
+        for key in one.get("matchLabelKeys") or []:
+            yield from at(f"{where}.matchLabelKeys", qualified_name(key))

@@ -1,0 +1,161 @@
+"""Rules for Services, NetworkPolicies and Ingresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from planner.deploy.apiserver.syntax import (
+    Problems,
+    address,
+    at,
+    dns_label,
+    dns_subdomain,
+    labels,
+    named,
+    network,
+    one_of,
+    port,
+    port_number,
+    required,
+    selector,
+    unique,
+)
+
+Json = Mapping[str, Any]
+
+
+def service(document: Json) -> Problems:
+    """Yield what is wrong with a Service."""
+    spec: Json = document.get("spec") or {}
+    kind, cluster_ip = spec.get("type") or "ClusterIP", spec.get("clusterIP") or ""
+    headless, ports = cluster_ip == "None", spec.get("ports") or []
+    yield from one_of("spec.type", kind, "ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
+    yield from labels("spec.selector", spec.get("selector"))
+    if not ports and not headless and kind != "ExternalName":
+        yield "spec.ports: Required value"
+    if headless and kind in ("NodePort", "LoadBalancer"):
+        yield f"spec.clusterIPs[0]: may not be set to 'None' for {kind} services"
+    if cluster_ip not in ("", "None"):
+        yield from at("spec.clusterIPs[0]", address(cluster_ip))
+    if kind == "ExternalName":
+        yield from at("spec.externalName", dns_subdomain((spec.get("externalName") or "").rstrip(".")))
+    for text in spec.get("externalIPs") or []:
+        yield from at("spec.externalIPs", address(text))
+    for text in spec.get("loadBalancerSourceRanges") or []:
+        yield from at("spec.loadBalancerSourceRanges", network(text))
+    yield from one_of("spec.sessionAffinity", spec.get("sessionAffinity"), "ClientIP", "None")
+    for field in ("externalTrafficPolicy", "internalTrafficPolicy"):
+        yield from one_of(f"spec.{field}", spec.get(field), "Cluster", "Local")
+    families = ("SingleStack", "PreferDualStack", "RequireDualStack")
+    yield from one_of("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy"), *families)
+    for family in spec.get("ipFamilies") or []:
+        yield from one_of("spec.ipFamilies", family, "IPv4", "IPv6")
+    yield from _ports(ports)
+
+
+def _ports(ports: list[Json]) -> Problems:
+    yield from unique("spec.ports.name", [one.get("name") for one in ports])
+    yield from unique("spec.ports", [(one.get("port"), one.get("protocol", "TCP")) for one in ports])
+    for index, one in enumerate(ports):
+        where = f"spec.ports[{index}]"
+        if one.get("name"):
+            yield from at(f"{where}.name", dns_label(one["name"]))
+        elif len(ports) > 1:
+            yield f"{where}.name: Required value"
+        yield from at(f"{where}.port", port_number(one.get("port", 0)))
+        yield from one_of(f"{where}.protocol", one.get("protocol"), "TCP", "UDP", "SCTP")
+        target = one.get("targetPort")
+        if target not in (None, 0, ""):
+            yield from at(f"{where}.targetPort", port(target))
+        if not 0 <= one.get("nodePort", 0) <= 65535:
+            yield f"{where}.nodePort: must be between 1 and 65535"
+
+
+def network_policy(document: Json) -> Problems:
+    """Yield what is wrong with a NetworkPolicy."""
+    spec: Json = document.get("spec") or {}
+    yield from selector("spec.podSelector", spec.get("podSelector"))
+    kinds = spec.get("policyTypes") or []
+    for kind in kinds:
+        if kind not in ("Ingress", "Egress"):
+            yield f"spec.policyTypes: Unsupported value {kind!r}"
+    if len(kinds) > 2:
+        yield "spec.policyTypes: may not specify more than two policyTypes"
+    for direction, side in (("ingress", "from"), ("egress", "to")):
+        for index, rule in enumerate(spec.get(direction) or []):
+            where = f"spec.{direction}[{index}]"
+            for number, one in enumerate(rule.get("ports") or []):
+                yield from _policy_port(one, f"{where}.ports[{number}]")
+            for number, one in enumerate(rule.get(side) or []):
+                yield from _peer(one, f"{where}.{side}[{number}]")
+
+
+def _policy_port(one: Json, path: str) -> Problems:
+    yield from one_of(f"{path}.protocol", one.get("protocol"), "TCP", "UDP", "SCTP")
+    first, last = one.get("port"), one.get("endPort")
+    if first is not None:
+        yield from at(f"{path}.port", port(first))
+    if last is not None and (not isinstance(first, int) or last < first):
+        yield f"{path}.endPort: must be at least a numeric port"
+
+
+def _peer(one: Json, path: str) -> Problems:
+    if not one:
+        yield f"{path}: Required value: must specify a peer"
+    yield from selector(f"{path}.podSelector", one.get("podSelector"))
+    yield from selector(f"{path}.namespaceSelector", one.get("namespaceSelector"))
+    block = one.get("ipBlock")
+    if block is not None:
+        if len(one) > 1:
+            yield f"{path}: may not specify both ipBlock and another peer"
+        yield from at(f"{path}.ipBlock.cidr", network(block.get("cidr") or ""))
+        for text in block.get("except") or []:
+            yield from at(f"{path}.ipBlock.except", network(text))
+
+
+def ingress(document: Json) -> Problems:
+    """Yield what is wrong with an Ingress."""
+    spec: Json = document.get("spec") or {}
+    rules, default = spec.get("rules") or [], spec.get("defaultBackend")
+    if not rules and default is None:
+        yield "spec: either defaultBackend or rules must be specified"
+    if default is not None:
+        yield from _backend(default, "spec.defaultBackend")
+    if spec.get("ingressClassName"):
+        yield from at("spec.ingressClassName", dns_subdomain(spec["ingressClassName"]))
+    for index, rule in enumerate(rules):
+        where, host = f"spec.rules[{index}]", rule.get("host") or ""
+        if host:
+            yield from at(
+                f"{where}.host",
+                (address(host) == "" and "must be a DNS name") or dns_subdomain(host.removeprefix("*.")),
+            )
+        paths = (rule.get("http") or {}).get("paths")
+        if "http" in rule:
+            yield from required(f"{where}.http.paths", paths)
+        for number, one in enumerate(paths or []):
+            inner, kind = f"{where}.http.paths[{number}]", one.get("pathType")
+            yield from required(f"{inner}.pathType", kind)
+            yield from one_of(f"{inner}.pathType", kind, "Exact", "Prefix", "ImplementationSpecific")
+            if kind in ("Exact", "Prefix") and not (one.get("path") or "").startswith("/"):
+                yield f"{inner}.path: must be an absolute path"
+            yield from _backend(one.get("backend") or {}, f"{inner}.backend")
+
+
+def _backend(value: Json, path: str) -> Problems:
+    found = [name for name in ("service", "resource") if name in value]
+    if len(found) != 1:
+        yield f"{path}: exactly one of service and resource is required"
+    if "service" in value:
+        own, number = value["service"], value["service"].get("port") or {}
+        yield from named(f"{path}.service.name", own.get("name"), dns_label)
+        if bool(number.get("name")) == bool(number.get("number")):
+            yield f"{path}.service.port: either a name or a number is required"
+
+
+RULES: Mapping[str, Callable[[Json], Iterator[str]]] = {
+    "/Service": service,
+    "networking.k8s.io/NetworkPolicy": network_policy,
+    "networking.k8s.io/Ingress": ingress,
+}

@@ -1,0 +1,180 @@
+"""Rules for configuration, storage, quotas, classes and nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from planner.deploy.apiserver.amounts import exact
+from planner.deploy.apiserver.neighbours import EFFECTS, node_selector
+from planner.deploy.apiserver.syntax import (
+    Problems,
+    amount,
+    at,
+    dns_label,
+    dns_subdomain,
+    file_key,
+    label_value,
+    named,
+    one_of,
+    qualified_name,
+    required,
+    selector,
+    unique,
+)
+
+Json = Mapping[str, Any]
+LARGEST_DATA = 2**20
+HIGHEST_PRIORITY = 10**9
+_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
+
+
+def configuration(document: Json) -> Problems:
+    """Yield what is wrong with a ConfigMap or Secret."""
+    fields = ("data", "binaryData") if document.get("kind") == "ConfigMap" else ("data", "stringData")
+    size = 0
+    for field in fields:
+        for key, value in (document.get(field) or {}).items():
+            yield from at(f"{field}[{key}]", file_key(key))
+            size += len(value.encode())
+    if document.get("kind") == "ConfigMap":
+        yield from unique("data", [*(document.get("data") or {}), *(document.get("binaryData") or {})])
+    if size > LARGEST_DATA:
+        yield f"data: Too long: must have at most {LARGEST_DATA} bytes"
+
+
+def priority_class(document: Json) -> Problems:
+    """Yield what is wrong with a PriorityClass."""
+    system = ((document.get("metadata") or {}).get("name") or "").startswith("system-")
+    if system:
+        yield "metadata.name: priority class names with 'system-' prefix are reserved for system use only"
+    elif document.get("value", 0) > HIGHEST_PRIORITY:
+        yield f"value: Forbidden: maximum allowed value of a user defined priority is {HIGHEST_PRIORITY}"
+    policy = document.get("preemptionPolicy")
+    if policy is not None and policy not in ("Never", "PreemptLowerPriority"):
+        yield f"preemptionPolicy: Unsupported value {policy!r}"
+
+
+def quota(document: Json) -> Problems:
+    """Yield what is wrong with a ResourceQuota."""
+    for name, value in ((document.get("spec") or {}).get("hard") or {}).items():
+        yield from at(f"spec.hard[{name}]", qualified_name(name))
+        yield from at(f"spec.hard[{name}]", _positive(value))
+
+
+def limit_range(document: Json) -> Problems:
+    """Yield what is wrong with a LimitRange."""
+    for index, one in enumerate((document.get("spec") or {}).get("limits") or []):
+        where = f"spec.limits[{index}]"
+        yield from required(f"{where}.type", one.get("type"))
+        for low, high in _ASCENDING:
+            for name in set(one.get(low) or {}) & set(one.get(high) or {}):
+                least, most = amount(one[low][name]), amount(one[high][name])
+                if least is not None and most is not None and least > most:
+                    yield f"{where}.{low}[{name}]: is above {high}"
+
+
+_ASCENDING = (
+    ("min", "max"),
+    ("min", "default"),
+    ("min", "defaultRequest"),
+    ("defaultRequest", "default"),
+    ("default", "max"),
+    ("defaultRequest", "max"),
+)
+"""Fields of a limit of which the first may not exceed the second."""
+
+
+def _positive(value: str | float) -> str:
+    found = amount(value)
+    return "" if found is not None and found >= 0 else f"{value!r} must be a quantity of at least 0"
+
+
+def volume_claim(document: Json) -> Problems:
+    """Yield what is wrong with a PersistentVolumeClaim."""
+    spec: Json = document.get("spec") or {}
+    yield from _modes(spec)
+    asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    yield from required("spec.resources[storage]", asked)
+    if asked is not None and (amount(asked) or 0) <= 0:
+        yield "spec.resources[storage]: must be greater than zero"
+    if spec.get("storageClassName"):
+        yield from at("spec.storageClassName", dns_subdomain(spec["storageClassName"]))
+    yield from selector("spec.selector", spec.get("selector"))
+
+
+def _modes(spec: Json) -> Problems:
+    modes = spec.get("accessModes") or []
+    yield from required("spec.accessModes", modes)
+    for mode in modes:
+        if mode not in _MODES:
+            yield f"spec.accessModes: Unsupported value {mode!r}"
+    if "ReadWriteOncePod" in modes and len(modes) > 1:
+        yield "spec.accessModes: ReadWriteOncePod stands alone"
+    yield from one_of("spec.volumeMode", spec.get("volumeMode"), "Block", "Filesystem")
+
+
+def volume(document: Json) -> Problems:
+    """Yield what is wrong with a PersistentVolume."""
+    spec: Json = document.get("spec") or {}
+    yield from _modes(spec)
+    yield from required("spec.capacity", spec.get("capacity"))
+    policy = spec.get("persistentVolumeReclaimPolicy")
+    yield from one_of("spec.persistentVolumeReclaimPolicy", policy, "Retain", "Delete", "Recycle")
+    needed = (spec.get("nodeAffinity") or {}).get("required")
+    if needed is not None:
+        yield from node_selector(needed, "spec.nodeAffinity.required")
+    elif "local" in spec:
+        yield "spec.nodeAffinity: Required value: Local volume requires node affinity"
+
+
+def storage_class(document: Json) -> Problems:
+    """Yield what is wrong with a StorageClass."""
+    yield from required("provisioner", document.get("provisioner"))
+    yield from one_of("reclaimPolicy", document.get("reclaimPolicy"), "Retain", "Delete", "Recycle")
+    mode = document.get("volumeBindingMode")
+    yield from one_of("volumeBindingMode", mode, "Immediate", "WaitForFirstConsumer")
+
+
+def runtime_class(document: Json) -> Problems:
+    """Yield what is wrong with a RuntimeClass."""
+    yield from named("handler", document.get("handler"), dns_label)
+
+
+def node(document: Json) -> Problems:
+    """Yield what is wrong with a Node."""
+    taints = (document.get("spec") or {}).get("taints") or []
+    yield from unique("spec.taints", [(one.get("key"), one.get("effect")) for one in taints])
+    for index, one in enumerate(taints):
+        where = f"spec.taints[{index}]"
+        yield from at(f"{where}.key", qualified_name(one.get("key") or ""))
+        yield from at(f"{where}.value", label_value(one.get("value") or ""))
+        if one.get("effect") not in EFFECTS:
+            yield f"{where}.effect: Unsupported value {one.get('effect')!r}"
+    for field in ("capacity", "allocatable"):
+        for name, value in ((document.get("status") or {}).get(field) or {}).items():
+            yield from at(f"status.{field}[{name}]", qualified_name(name))
+            found = amount(value)
+            if found is not None and "/" in name and exact(name) and found.denominator != 1:
+                yield f"status.{field}[{name}]: must be an integer"
+
+
+def namespace(document: Json) -> Problems:
+    """Yield what is wrong with a Namespace."""
+    for item in (document.get("spec") or {}).get("finalizers") or []:
+        yield from at("spec.finalizers", qualified_name(item))
+
+
+RULES: Mapping[str, Callable[[Json], Iterator[str]]] = {
+    "/ConfigMap": configuration,
+    "/Secret": configuration,
+    "/ResourceQuota": quota,
+    "/LimitRange": limit_range,
+    "/PersistentVolumeClaim": volume_claim,
+    "/PersistentVolume": volume,
+    "/Node": node,
+    "/Namespace": namespace,
+    "scheduling.k8s.io/PriorityClass": priority_class,
+    "storage.k8s.io/StorageClass": storage_class,
+    "node.k8s.io/RuntimeClass": runtime_class,
+}

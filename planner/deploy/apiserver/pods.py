@@ -1,0 +1,127 @@
+"""Rules for pods: containers, volumes and everything about where they may run (core ``validation.go``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planner.deploy.apiserver.containers import containers, profiles
+from planner.deploy.apiserver.neighbours import affinity, spread, tolerations
+from planner.deploy.apiserver.syntax import (
+    Problems,
+    address,
+    at,
+    at_least,
+    dns_label,
+    dns_subdomain,
+    labels,
+    named,
+    one_of,
+    qualified_name,
+    required,
+    unique,
+)
+from planner.deploy.apiserver.volumes import volumes
+
+Json = Mapping[str, Any]
+LARGEST_ID = 2**31 - 1
+
+
+def pod_spec(
+    spec: Json, path: str, *, restarts: tuple[str, ...] = ("Always", "OnFailure", "Never")
+) -> Problems:
+    """Yield what is wrong with the specification of a pod.
+
+    Parameters
+    ----------
+    restarts
+        Restart policies that the owner of the pod allows.
+    """
+    yield from volumes(spec.get("volumes") or [], f"{path}.volumes")
+    yield from _claims(spec, path)
+    yield from containers(spec, path)
+    yield from one_of(f"{path}.restartPolicy", spec.get("restartPolicy") or "Always", *restarts)
+    yield from _dns(spec, path)
+    yield from at_least(path, spec, 0, "terminationGracePeriodSeconds")
+    yield from at_least(path, spec, 1, "activeDeadlineSeconds", most=2**31 - 1)
+    yield from labels(f"{path}.nodeSelector", spec.get("nodeSelector"))
+    for field in ("nodeName", "serviceAccountName", "priorityClassName", "runtimeClassName"):
+        if spec.get(field):
+            yield from at(f"{path}.{field}", dns_subdomain(spec[field]))
+    for field in ("hostname", "subdomain"):
+        if spec.get(field):
+            yield from at(f"{path}.{field}", dns_label(spec[field]))
+    yield from one_of(
+        f"{path}.preemptionPolicy", spec.get("preemptionPolicy"), "Never", "PreemptLowerPriority"
+    )
+    yield from one_of(f"{path}.os.name", (spec.get("os") or {}).get("name"), "linux", "windows")
+    yield from _security(spec, path)
+    yield from affinity(spec.get("affinity") or {}, f"{path}.affinity")
+    yield from tolerations(spec.get("tolerations") or [], f"{path}.tolerations")
+    yield from spread(spec.get("topologySpreadConstraints") or [], f"{path}.topologySpreadConstraints")
+    yield from _lists(spec, path)
+
+
+def _claims(spec: Json, path: str) -> Problems:
+    claims = spec.get("resourceClaims") or []
+    yield from unique(f"{path}.resourceClaims", [one.get("name") for one in claims])
+    for index, one in enumerate(claims):
+        where = f"{path}.resourceClaims[{index}]"
+        yield from named(f"{where}.name", one.get("name"), dns_label)
+        sources = [one[field] for field in ("resourceClaimName", "resourceClaimTemplateName") if field in one]
+        if len(sources) != 1:
+            yield f"{where}: must specify exactly one of resourceClaimName and resourceClaimTemplateName"
+        for name in sources:
+            yield from at(where, dns_subdomain(name))
+    group = (spec.get("schedulingGroup") or {}).get("podGroupName")
+    if group is not None:
+        yield from at(f"{path}.schedulingGroup.podGroupName", dns_subdomain(group))
+
+
+def _dns(spec: Json, path: str) -> Problems:
+    policy = spec.get("dnsPolicy")
+    yield from one_of(
+        f"{path}.dnsPolicy", policy, "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"
+    )
+    servers = (spec.get("dnsConfig") or {}).get("nameservers") or []
+    if policy == "None" and not servers:
+        yield f"{path}.dnsConfig.nameservers: must provide at least one where dnsPolicy is None"
+    if len(servers) > 3:
+        yield f"{path}.dnsConfig.nameservers: must not have more than 3"
+    for one in servers:
+        yield from at(f"{path}.dnsConfig.nameservers", address(one))
+    for index, alias in enumerate(spec.get("hostAliases") or []):
+        yield from at(f"{path}.hostAliases[{index}].ip", address(alias.get("ip") or ""))
+        for name in alias.get("hostnames") or []:
+            yield from at(f"{path}.hostAliases[{index}].hostnames", dns_subdomain(name))
+
+
+def _security(spec: Json, path: str) -> Problems:
+    context: Json = spec.get("securityContext") or {}
+    where = f"{path}.securityContext"
+    yield from at_least(where, context, 0, "runAsUser", "runAsGroup", "fsGroup", most=LARGEST_ID)
+    for number in context.get("supplementalGroups") or []:
+        if not 0 <= number <= LARGEST_ID:
+            yield f"{where}.supplementalGroups: {number} must be between 0 and {LARGEST_ID}"
+    yield from one_of(
+        f"{where}.fsGroupChangePolicy", context.get("fsGroupChangePolicy"), "OnRootMismatch", "Always"
+    )
+    yield from one_of(
+        f"{where}.supplementalGroupsPolicy", context.get("supplementalGroupsPolicy"), "Merge", "Strict"
+    )
+    yield from profiles(context, where)
+    sysctls = context.get("sysctls") or []
+    yield from unique(f"{where}.sysctls", [one.get("name") for one in sysctls])
+    for index, one in enumerate(sysctls):
+        yield from required(f"{where}.sysctls[{index}].name", one.get("name"))
+
+
+def _lists(spec: Json, path: str) -> Problems:
+    for index, gate in enumerate(spec.get("readinessGates") or []):
+        yield from at(f"{path}.readinessGates[{index}]", qualified_name(gate.get("conditionType") or ""))
+    gates = [gate.get("name") or "" for gate in spec.get("schedulingGates") or []]
+    yield from unique(f"{path}.schedulingGates", gates)
+    for name in gates:
+        yield from at(f"{path}.schedulingGates", qualified_name(name))
+    if gates and spec.get("nodeName"):
+        yield f"{path}.nodeName: cannot be set until all schedulingGates are cleared"

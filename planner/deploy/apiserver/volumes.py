@@ -1,0 +1,106 @@
+"""Rules for volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from planner.deploy.apiserver.syntax import (
+    Problems,
+    amount,
+    at,
+    dns_label,
+    dns_subdomain,
+    file_key,
+    named,
+    one_of,
+    required,
+    unique,
+)
+
+Json = Mapping[str, Any]
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "configMap": ("name",), "secret": ("secretName",), "hostPath": ("path",),
+    "nfs": ("server", "path"), "csi": ("driver",), "iscsi": ("targetPortal", "iqn"), "fc": (), "image": (),
+    "flexVolume": ("driver",), "cephfs": ("monitors",), "rbd": ("monitors", "image"),
+    "glusterfs": ("endpoints", "path"), "awsElasticBlockStore": ("volumeID",),
+    "gcePersistentDisk": ("pdName",),
+    "azureDisk": ("diskName", "diskURI"), "azureFile": ("secretName", "shareName"), "cinder": ("volumeID",),
+}  # fmt: skip
+"""Fields that each source of a volume must have."""
+_PATHS = ("", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket", "CharDevice", "BlockDevice")
+
+
+def volumes(values: Sequence[Json], path: str) -> Problems:
+    """Yield what is wrong with the volumes of a pod; one without a source is an empty directory."""
+    yield from unique(path, [one.get("name") for one in values])
+    for index, one in enumerate(values):
+        where = f"{path}[{index}]"
+        yield from named(f"{where}.name", one.get("name"), dns_label)
+        sources = [key for key in one if key != "name"]
+        if len(sources) > 1:
+            yield f"{where}: may not specify more than 1 volume type"
+        for source in sources:
+            yield from _source(source, one[source], f"{where}.{source}")
+
+
+def _source(kind: str, value: Json, path: str) -> Problems:
+    for field in _NEEDED.get(kind, ()):
+        yield from required(f"{path}.{field}", value.get(field))
+    yield from _mode(value, path)
+    if kind == "emptyDir":
+        size = value.get("sizeLimit")
+        if size is not None and (amount(size) or 0) < 0:
+            yield f"{path}.sizeLimit: Forbidden: must be a valid resource quantity"
+    elif kind == "persistentVolumeClaim":
+        yield from named(f"{path}.claimName", value.get("claimName"), dns_subdomain)
+    elif kind == "hostPath":
+        yield from _host_path(value, path)
+    elif kind == "projected":
+        for index, one in enumerate(value.get("sources") or []):
+            yield from _projection(one, f"{path}.sources[{index}]")
+    elif kind in ("configMap", "secret", "downwardAPI"):
+        yield from items(value.get("items") or [], f"{path}.items", keyed=kind != "downwardAPI")
+
+
+def _host_path(value: Json, path: str) -> Problems:
+    yield from one_of(f"{path}.type", value.get("type"), *_PATHS)
+    if ".." in (value.get("path") or "").split("/"):
+        yield f"{path}.path: must not contain '..'"
+
+
+def items(values: Sequence[Json], path: str, *, keyed: bool = True) -> Problems:
+    """Yield what is wrong with what becomes files: keys of a ConfigMap or Secret, or fields of the pod."""
+    for index, one in enumerate(values):
+        if keyed:
+            yield from named(f"{path}[{index}].key", one.get("key"), file_key)
+        yield from _relative(one, f"{path}[{index}]")
+
+
+def _relative(one: Json, path: str) -> Problems:
+    target = one.get("path") or ""
+    yield from required(f"{path}.path", target)
+    if target.startswith("/") or ".." in target.split("/"):
+        yield f"{path}.path: must be a relative path without '..'"
+    yield from _mode(one, path)
+
+
+def _mode(value: Json, path: str) -> Problems:
+    for field in ("mode", "defaultMode"):
+        if field in value and not 0 <= value[field] <= 0o777:
+            yield f"{path}.{field}: must be a number between 0 and 0777"
+
+
+def _projection(one: Json, path: str) -> Problems:
+    if len(one) > 1:
+        yield f"{path}: may not specify more than 1 volume type"
+    for kind, value in one.items():
+        if kind in ("configMap", "secret"):
+            yield from required(f"{path}.{kind}.name", value.get("name"))
+            yield from items(value.get("items") or [], f"{path}.{kind}.items")
+        elif kind == "serviceAccountToken":
+            yield from required(f"{path}.{kind}.path", value.get("path"))
+            yield from at(
+                f"{path}.{kind}.expirationSeconds",
+                "" if value.get("expirationSeconds", 3600) >= 600 else "may not be below 10 minutes",
+            )

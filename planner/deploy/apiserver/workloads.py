@@ -1,0 +1,234 @@
+"""Rules for pods, and for what makes, evicts and scales them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from planner.deploy.apiserver.metadata import common
+from planner.deploy.apiserver.pods import pod_spec
+from planner.deploy.apiserver.syntax import (
+    Problems,
+    at,
+    at_least,
+    count_or_percent,
+    one_of,
+    percentage,
+    required,
+    selector,
+)
+
+Json = Mapping[str, Any]
+_FIELD = re.compile(r"(\*|[0-9A-Za-z?]+(-[0-9A-Za-z]+)?)(/[0-9]+)?")
+_MACRO = re.compile(r"@(yearly|annually|monthly|weekly|daily|midnight|hourly|every \d+(ns|us|ms|s|m|h).*)")
+
+
+def pod(document: Json) -> Problems:
+    """Yield what is wrong with a pod."""
+    yield from pod_spec(document.get("spec") or {}, "spec")
+
+
+def template(spec: Json, path: str, restarts: tuple[str, ...]) -> Problems:
+    """Yield what is wrong with the pod template of a workload."""
+    inner: Json = spec.get("template") or {}
+    yield from common(inner.get("metadata") or {}, f"{path}.template")
+    yield from pod_spec(inner.get("spec") or {}, f"{path}.template.spec", restarts=restarts)
+
+
+def _selected(spec: Json, path: str, kind: str) -> Problems:
+    chosen: Json | None = spec.get("selector")
+    if chosen is None:
+        yield f"{path}.selector: Required value"
+    elif not chosen.get("matchLabels") and not chosen.get("matchExpressions"):
+        yield f"{path}.selector: empty selector is invalid for {kind}"
+    yield from selector(f"{path}.selector", chosen)
+    own: Json = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
+    if chosen is not None and not matches(chosen, own):
+        yield f"{path}.template.metadata.labels: `selector` does not match template `labels`"
+
+
+def matches(chosen: Json, own: Json) -> bool:
+    """Return whether a label selector selects what has some labels."""
+    for one in chosen.get("matchExpressions") or []:
+        has, value = one["key"] in own, own.get(one["key"])
+        holds = {
+            "In": has and value in (one.get("values") or []),
+            "NotIn": not has or value not in (one.get("values") or []),
+            "Exists": has,
+            "DoesNotExist": not has,
+        }.get(one.get("operator", ""), False)
+        if not holds:
+            return False
+    return bool((chosen.get("matchLabels") or {}).items() <= own.items())
+
+
+def _forever(spec: Json, path: str, kind: str) -> Problems:
+    """Yield what is wrong with a workload whose pods run until they are deleted."""
+    yield from _selected(spec, path, kind)
+    yield from at_least(path, spec, 0, "replicas", "minReadySeconds", "revisionHistoryLimit")
+    yield from template(spec, path, ("Always",))
+    if ((spec.get("template") or {}).get("spec") or {}).get("activeDeadlineSeconds") is not None:
+        yield f"{path}.template.spec.activeDeadlineSeconds: Forbidden in a {kind}"
+
+
+def _rolling(value: Json, path: str, *, both: bool) -> Problems:
+    """Yield what is wrong with the pods that a roll-out adds and takes away; with ``both``, one is not 0."""
+    for field in ("maxSurge", "maxUnavailable", "partition"):
+        if field in value:
+            yield from at(f"{path}.{field}", count_or_percent(value[field]))
+    most = percentage(value.get("maxUnavailable", 0))
+    if most is not None and most > 100:
+        yield f"{path}.maxUnavailable: must not be greater than 100%"
+    none = [value.get(field) in (0, "0%") for field in ("maxSurge", "maxUnavailable")]
+    if both and all(none):
+        yield f"{path}.maxUnavailable: may not be 0 when maxSurge is 0"
+
+
+def deployment(document: Json) -> Problems:
+    """Yield what is wrong with a Deployment."""
+    spec: Json = document.get("spec") or {}
+    yield from _forever(spec, "spec", "deployment")
+    yield from at_least("spec", spec, 0, "progressDeadlineSeconds")
+    if spec.get("progressDeadlineSeconds", 600) <= spec.get("minReadySeconds", 0):
+        yield "spec.progressDeadlineSeconds: must be greater than minReadySeconds"
+    strategy: Json = spec.get("strategy") or {}
+    yield from one_of("spec.strategy.type", strategy.get("type"), "Recreate", "RollingUpdate")
+    rolling = strategy.get("rollingUpdate")
+    if strategy.get("type") == "Recreate" and rolling is not None:
+        yield "spec.strategy.rollingUpdate: Forbidden when strategy type is Recreate"
+    yield from _rolling(rolling or {}, "spec.strategy.rollingUpdate", both=True)
+
+
+def stateful_set(document: Json) -> Problems:
+    """Yield what is wrong with a StatefulSet."""
+    spec: Json = document.get("spec") or {}
+    yield from _forever(spec, "spec", "statefulset")
+    policy = spec.get("podManagementPolicy")
+    if policy not in (None, "", "OrderedReady", "Parallel"):
+        yield "spec.podManagementPolicy: must be 'OrderedReady' or 'Parallel'"
+    update: Json = spec.get("updateStrategy") or {}
+    yield from one_of("spec.updateStrategy.type", update.get("type"), "OnDelete", "RollingUpdate")
+    yield from _rolling(update.get("rollingUpdate") or {}, "spec.updateStrategy.rollingUpdate", both=False)
+    yield from at_least("spec.ordinals", spec.get("ordinals") or {}, 0, "start")
+    kept: Json = spec.get("persistentVolumeClaimRetentionPolicy") or {}
+    for field, word in kept.items():
+        yield from one_of(f"spec.persistentVolumeClaimRetentionPolicy.{field}", word, "Retain", "Delete")
+
+
+def daemon_set(document: Json) -> Problems:
+    """Yield what is wrong with a DaemonSet."""
+    spec: Json = document.get("spec") or {}
+    yield from _forever(spec, "spec", "daemonset")
+    update: Json = spec.get("updateStrategy") or {}
+    yield from one_of("spec.updateStrategy.type", update.get("type"), "OnDelete", "RollingUpdate")
+    rolling: Json = update.get("rollingUpdate") or {}
+    yield from _rolling({"maxSurge": 0, **rolling}, "spec.updateStrategy.rollingUpdate", both=bool(rolling))
+
+
+def replica_set(document: Json) -> Problems:
+    """Yield what is wrong with a ReplicaSet."""
+    yield from _forever(document.get("spec") or {}, "spec", "replicaset")
+
+
+def job(document: Json) -> Problems:
+    """Yield what is wrong with a Job."""
+    yield from job_spec(document.get("spec") or {}, "spec")
+
+
+def job_spec(spec: Json, path: str) -> Problems:
+    """Yield what is wrong with the specification of a Job."""
+    yield from at_least(
+        path, spec, 0, "parallelism", "completions", "backoffLimit", "ttlSecondsAfterFinished",
+        "activeDeadlineSeconds", "backoffLimitPerIndex", "maxFailedIndexes",
+    )  # fmt: skip
+    mode = spec.get("completionMode")
+    yield from one_of(f"{path}.completionMode", mode, "NonIndexed", "Indexed")
+    if mode == "Indexed" and spec.get("completions") is None:
+        yield f"{path}.completions: Required value when completion mode is Indexed"
+    if mode != "Indexed":
+        for field in ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"):
+            if spec.get(field) is not None:
+                yield f"{path}.{field}: requires indexed completion mode"
+    if spec.get("selector") and not spec.get("manualSelector"):
+        yield f"{path}.selector: `selector` not auto-generated"
+    yield from one_of(
+        f"{path}.podReplacementPolicy", spec.get("podReplacementPolicy"), "TerminatingOrFailed", "Failed"
+    )
+    policy = ((spec.get("template") or {}).get("spec") or {}).get("restartPolicy")
+    if policy is None:
+        yield f"{path}.template.spec.restartPolicy: Required value: valid values are OnFailure and Never"
+    restarts = ("Never",) if spec.get("podFailurePolicy") else ("OnFailure", "Never")
+    yield from template(
+        {**spec, "template": spec.get("template") or {}}, path, (*restarts, *(() if policy else ("Always",)))
+    )
+
+
+def cron_job(document: Json) -> Problems:
+    """Yield what is wrong with a CronJob."""
+    spec: Json = document.get("spec") or {}
+    text = spec.get("schedule") or ""
+    yield from required("spec.schedule", text)
+    parts = [one for field in text.split() for one in field.split(",")]
+    if (
+        text
+        and not _MACRO.fullmatch(text)
+        and (len(text.split()) != 5 or not all(map(_FIELD.fullmatch, parts)))
+    ):
+        yield f"spec.schedule: {text!r} is no schedule of cron"
+    yield from one_of("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), "Allow", "Forbid", "Replace")
+    yield from at_least(
+        "spec", spec, 0, "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"
+    )
+    if len((document.get("metadata") or {}).get("name") or "") > 52:
+        yield "metadata.name: must be no more than 52 characters"
+    yield from job_spec((spec.get("jobTemplate") or {}).get("spec") or {}, "spec.jobTemplate.spec")
+
+
+def disruption_budget(document: Json) -> Problems:
+    """Yield what is wrong with a PodDisruptionBudget."""
+    spec: Json = document.get("spec") or {}
+    if "minAvailable" in spec and "maxUnavailable" in spec:
+        yield "spec: minAvailable and maxUnavailable cannot be both set"
+    for field in ("minAvailable", "maxUnavailable"):
+        if field in spec:
+            yield from at(f"spec.{field}", count_or_percent(spec[field]))
+            if (percentage(spec[field]) or 0) > 100:
+                yield f"spec.{field}: must not be greater than 100%"
+    yield from selector("spec.selector", spec.get("selector"))
+    policy = spec.get("unhealthyPodEvictionPolicy")
+    if policy is not None and policy not in ("IfHealthyBudget", "AlwaysAllow"):
+        yield f"spec.unhealthyPodEvictionPolicy: Unsupported value {policy!r}"
+
+
+def autoscaler(document: Json) -> Problems:
+    """Yield what is wrong with a HorizontalPodAutoscaler."""
+    spec: Json = document.get("spec") or {}
+    least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
+    if least < 1:
+        yield "spec.minReplicas: must be greater than or equal to 1"
+    if most < 1 or most < least:
+        yield "spec.maxReplicas: must be at least 1 and at least minReplicas"
+    target: Json = spec.get("scaleTargetRef") or {}
+    for field in ("kind", "name"):
+        yield from required(f"spec.scaleTargetRef.{field}", target.get(field))
+    kinds = ("Resource", "ContainerResource", "Pods", "Object", "External")
+    for index, one in enumerate(spec.get("metrics") or []):
+        where, kind = f"spec.metrics[{index}]", one.get("type")
+        yield from required(f"{where}.type", kind)
+        yield from one_of(f"{where}.type", kind, *kinds)
+        if kind in kinds and kind[0].lower() + kind[1:] not in one:
+            yield f"{where}: must populate information for the given metric source"
+
+
+RULES: Mapping[str, Callable[[Json], Iterator[str]]] = {
+    "/Pod": pod,
+    "apps/Deployment": deployment,
+    "apps/StatefulSet": stateful_set,
+    "apps/DaemonSet": daemon_set,
+    "apps/ReplicaSet": replica_set,
+    "batch/Job": job,
+    "batch/CronJob": cron_job,
+    "policy/PodDisruptionBudget": disruption_budget,
+    "autoscaling/HorizontalPodAutoscaler": autoscaler,
+}

@@ -1,0 +1,197 @@
+"""GPUs as claims of devices: templates of claims for extended resources, and NVLink domains across nodes.
+
+Selectors name only attributes that the driver publishes: one that it lacks is no mismatch but an error for
+which a pod is tried for ever, and a constraint on one cannot be met.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from planner.deploy.affinity import GPU_RESOURCES
+from planner.deploy.context import Context, template_key
+from planner.deploy.domains import domains
+from planner.deploy.errors import DeployError
+from planner.deploy.names import dns_label
+from planner.deploy.platform import NUMA_ATTRIBUTE
+from planner.deploy.shares import Share
+from planner.deploy.validate import pod_templates, show
+
+Json = dict[str, Any]
+GPU_CLASS, MIG_CLASS = "gpu.nvidia.com", "mig.nvidia.com"
+LONGEST_EXPRESSION = 10 * 1024
+"""Characters of an expression of a selector (``resource.k8s.io/v1``, CELSelector)."""
+USABLE = 0.9
+"""Least share of a GPU's nominal memory that its driver reports; error correction and firmware take some."""
+_MIG = "nvidia.com/mig-"
+
+
+def with_claims(context: Context, objects: Sequence[Json]) -> list[Json]:
+    """Return the objects of a job with claims of devices in place of extended resources of GPUs.
+
+    Raises
+    ------
+    DeployError
+        If the GPUs are of a vendor without a driver for claims, or exact ones have no UUID.
+    """
+    made: list[Json] = []
+    for item in objects:
+        before = len(made)
+        for template in pod_templates(item):
+            made += _claimed(context, item, template)
+        if len(made) > before and item["kind"] in ("LeaderWorkerSet", "JobSet"):
+            made += _fabric(context, item)
+    unique = {(one["kind"], one["metadata"]["name"]): one for one in made}
+    return [*unique.values(), *objects]
+
+
+def _claimed(context: Context, item: Json, template: Mapping[str, Any]) -> list[Json]:
+    """Turn the GPUs of a template's containers into claims; return the template of the claim."""
+    labels, found = template["metadata"]["labels"], []
+    for container in template["spec"]["containers"]:
+        amounts = container["resources"]
+        for name in [name for name in amounts["limits"] if _is_gpu(name)]:
+            if name == GPU_RESOURCES["amd"]:
+                raise DeployError(
+                    f"{show(item)}: no driver for claims of {name} is known; use devices: device-plugin"
+                )
+            count = int(amounts["limits"].pop(name))
+            amounts["requests"].pop(name)
+            amounts["claims"] = [{"name": "gpus"}]
+            shares = context.shares.get(template_key(labels), [])
+            own = dns_label("-".join([*template_key(labels), "gpus"]))
+            found.append(_template(context, own, labels, count, name, shares))
+    if found:
+        template["spec"]["resourceClaims"] = [
+            {"name": "gpus", "resourceClaimTemplateName": found[0]["metadata"]["name"]}
+        ]
+    return found
+
+
+def _is_gpu(name: str) -> bool:
+    return name in GPU_RESOURCES.values() or name.startswith(_MIG)
+
+
+def _template(
+    context: Context, name: str, labels: Mapping[str, str], count: int, resource: str, shares: Sequence[Share]
+) -> Json:
+    mig = resource.removeprefix(_MIG) if resource.startswith(_MIG) else None
+    text = mig_expression(mig) if mig else gpu_expression(context, shares)
+    body: Json = {
+        "deviceClassName": MIG_CLASS if mig else GPU_CLASS,
+        "allocationMode": "ExactCount",
+        "count": count,
+    }
+    if text:
+        body["selectors"] = [{"cel": {"expression": text}}]
+    devices: Json = {"requests": [{"name": "gpu", "exactly": body}]}
+    one_numa = bool(shares) and all(len(share.numas) == 1 for share in shares)
+    if not mig and one_numa and count > 1 and NUMA_ATTRIBUTE in context.target.platform.attributes:
+        devices["constraints"] = [{"requests": ["gpu"], "matchAttribute": NUMA_ATTRIBUTE}]
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": context.meta(name, labels),
+        "spec": {"spec": {"devices": devices}},
+    }
+
+
+def mig_expression(profile: str) -> str:
+    """Return the selector of slices of a profile."""
+    return f'device.attributes["gpu.nvidia.com"].profile == {json.dumps(profile)}'
+
+
+def gpu_expression(context: Context, shares: Sequence[Share]) -> str:
+    """Return the selector of the GPUs of some shares: their UUIDs, or GPUs with as much memory.
+
+    Raises
+    ------
+    DeployError
+        If an exact GPU has no UUID, or there are too many for one expression.
+    """
+    terms = []
+    memory = min(
+        (share.machine.device_of(place.gpu).memory.value for share in shares for place in share.places),
+        default=0.0,
+    )
+    if memory:
+        least = f"{int(memory * USABLE // 2**30)}Gi"
+        terms.append(f'device.capacity["gpu.nvidia.com"].memory.compareTo(quantity("{least}")) >= 0')
+    if context.target.platform.exact:
+        uuids = [
+            _uuid(context, f"{share.node.name}/{place.gpu}") for share in shares for place in share.places
+        ]
+        terms.append(f'device.attributes["gpu.nvidia.com"].uuid in {json.dumps(sorted(set(uuids)))}')
+    text = " && ".join(terms)
+    if len(text) > LONGEST_EXPRESSION:
+        raise DeployError(
+            f"the UUIDs of {len(uuids)} GPUs exceed one expression of {LONGEST_EXPRESSION} characters; "
+            "leave exact out: whole nodes are held by their names"
+        )
+    return text
+
+
+def _uuid(context: Context, gpu: str) -> str:
+    found = context.target.platform.gpu_ids.get(gpu)
+    if found is None:
+        raise DeployError(
+            f"gpu_ids lacks {gpu!r}, which the plan uses; without it the claim cannot name the GPU"
+        )
+    return found
+
+
+def _fabric(context: Context, item: Json) -> list[Json]:
+    """Return the ComputeDomain of pods on several nodes that share NVLink memory, and join the pods to it."""
+    templates = pod_templates(item)
+    if not _one_fabric(context, templates):
+        return []
+    name = item["metadata"]["name"]
+    channel = dns_label(f"{name}-channel")
+    for template in templates:
+        template["spec"]["resourceClaims"].append({"name": "imex", "resourceClaimTemplateName": channel})
+        container = template["spec"]["containers"][0]
+        container["resources"]["claims"].append({"name": "imex"})
+        container["env"] = [*container.get("env", []), {"name": "NCCL_MNNVL_ENABLE", "value": "1"}]
+    spec = {
+        "numNodes": 0,
+        "channel": {"allocationMode": "Single", "resourceClaimTemplate": {"name": channel}},
+    }
+    return [
+        {
+            "apiVersion": "resource.nvidia.com/v1beta1",
+            "kind": "ComputeDomain",
+            "metadata": context.meta(name, item["metadata"]["labels"]),
+            "spec": spec,
+        }
+    ]
+
+
+def _one_fabric(context: Context, templates: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether pods run on several nodes, all of one NVLink domain."""
+    shares = [
+        share
+        for key in {template_key(template["metadata"]["labels"]) for template in templates}
+        for share in context.shares.get(key, [])
+    ]
+    found = domains(context.topology).accelerator
+    homes = {found.get(share.node.name) for share in shares}
+    return len({share.node.name for share in shares}) > 1 and len(homes) == 1 and None not in homes
+
+
+def hold_together(context: Context, objects: Sequence[Json]) -> None:
+    """Hold pods that share NVLink memory across nodes to one domain, whichever label value it has."""
+    key = context.target.platform.label_keys(context.target.domain).accelerator
+    for item in objects:
+        templates = pod_templates(item) if item["kind"] in ("LeaderWorkerSet", "JobSet") else []
+        if key and templates and _one_fabric(context, templates):
+            for template in templates:
+                own = template["metadata"]["labels"]
+                labels = {
+                    name: own[name] for name in ("app.kubernetes.io/name", "app.kubernetes.io/instance")
+                }
+                term = {"labelSelector": {"matchLabels": labels}, "topologyKey": key}
+                template["spec"]["affinity"]["podAffinity"] = {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [term]
+                }

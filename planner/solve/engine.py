@@ -1,0 +1,65 @@
+"""Run CP-SAT under a budget: one place for limits, seed, workers, determinism and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ortools.sat.python import cp_model
+
+from planner.errors import PlannerError
+from planner.solve.budget import Budget, LastModel
+
+LEAST = 0.01
+"""Shortest limit of a solve, s."""
+
+
+def run_model(
+    model: cp_model.CpModel, budget: Budget, least: float = LEAST
+) -> tuple[cp_model.CpSolver, cp_model.CpSolverStatus]:
+    """Solve a model within what is left of a budget; return the solver that holds the answer.
+
+    In a deterministic solve several workers take turns instead of racing, and the limit is in CP-SAT's
+    deterministic time, which is charged to the budget.
+
+    Parameters
+    ----------
+    least
+        Shortest limit, s, even where less is left.
+    """
+    solver = cp_model.CpSolver()
+    limit = max(budget.left, least)
+    if budget.deterministic:
+        solver.parameters.max_deterministic_time = limit
+        solver.parameters.interleave_search = budget.workers > 1
+    else:
+        solver.parameters.max_time_in_seconds = limit
+    solver.parameters.random_seed = budget.seed
+    solver.parameters.num_workers = budget.workers
+    solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
+    if budget.models is not None:
+        budget.models.model = model
+    status = solver.solve(model)
+    assert status != cp_model.MODEL_INVALID, model.validate()
+    budget.charge(solver.response_proto.deterministic_time)
+    return solver, status
+
+
+def export_model(kept: LastModel, path: Path) -> None:
+    """Write the model that was solved last: text where the name ends in ``.txt``, else binary.
+
+    Raises
+    ------
+    PlannerError
+        If the solve needed no CP-SAT model, or the file cannot be written.
+    """
+    if kept.model is None:
+        raise PlannerError(
+            "there is no model to export: every candidate was placed by construction, without CP-SAT"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()  # CP-SAT says only whether it could write
+    except OSError as error:
+        raise PlannerError(f"{path} cannot be written: {error.strerror or error}") from error
+    if not kept.model.export_to_file(str(path)):
+        raise PlannerError(f"CP-SAT could not write the model to {path}")

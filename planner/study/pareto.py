@@ -1,0 +1,118 @@
+"""Price against time: what numbers of nodes give to a job, and which of them nothing beats on both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.errors import InfeasibleError, TopologyError
+from planner.placement import JobPlan
+from planner.placement.fleet import Shape
+from planner.solve import Budget
+from planner.study.fleet import Worth
+from planner.study.inputs import Documents
+from planner.workload import ResolvedJob
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A plan of a job on some nodes of one kind.
+
+    Attributes
+    ----------
+    price
+        Price of the nodes, USD/h.
+    value
+        The job's objective: step time or p99 latency, s.
+    """
+
+    machine: str
+    nodes: int
+    price: float
+    value: float
+    plan: JobPlan
+
+    @property
+    def per_step(self) -> float:
+        """Price of a step (or of the time of a request at the 99th percentile), USD."""
+        return self.price * self.value / 3600.0
+
+
+def offers(documents: Documents, budget: Budget, job: str | None = None) -> list[Offer]:
+    """Return what each machine with a price gives in 1, 2, 4, ... nodes and all of them, cheapest first.
+
+    A service runs one copy per node, a training job all nodes as one.
+
+    Raises
+    ------
+    TopologyError
+        If no machine states a price.
+    InfeasibleError
+        If the job fits on none of the offers.
+    NoPlanError
+        If the time ended first.
+    """
+    resolved = _job(documents, job)
+    worth = Worth(documents, budget)
+    found: list[Offer] = []
+    priced = {name: part.nodes[0].machine.price for name, part in worth.machines.items()}
+    if all(price is None for price in priced.values()):
+        raise TopologyError(f"no machine of {documents.topology.name!r} states a 'price'; add it in USD/h")
+    for machine, price in priced.items():
+        part = worth.machines[machine]
+        for count in _counts(len(part.nodes)) if price is not None else []:
+            shape = Shape(machine, len(part.nodes[0].machine.gpus), count)
+            alone = worth.solution(resolved, shape)
+            if alone is not None and price is not None:
+                found.append(Offer(machine, count, price * count, alone.value, alone.plan()))
+    if not found:
+        raise InfeasibleError(f"job {resolved.job.name!r} fits on no number of nodes that has a price")
+    return sorted(found, key=lambda offer: (offer.price, offer.value))
+
+
+def _job(documents: Documents, name: str | None) -> ResolvedJob:
+    jobs = documents.workload.jobs
+    return jobs[0] if name is None else next(one for one in jobs if one.job.name == name)
+
+
+def _counts(most: int) -> list[int]:
+    return sorted({*(2**power for power in range(most.bit_length())), most})
+
+
+def pareto(found: Sequence[Offer]) -> list[Offer]:
+    """Return the offers that no other one beats in price without being slower, cheapest first."""
+    front: list[Offer] = []
+    for offer in sorted(found, key=lambda offer: (offer.price, offer.value)):
+        if not front or offer.value < front[-1].value:
+            front.append(offer)
+    return front
+
+
+def cheapest(found: Sequence[Offer], target: float) -> Offer:
+    """Return the offer of least price that is at least as fast as a target, s.
+
+    Raises
+    ------
+    InfeasibleError
+        If none is.
+    """
+    enough = [offer for offer in found if offer.value <= target]
+    if not enough:
+        fastest = min(offer.value for offer in found)
+        raise InfeasibleError(f"no offer takes at most {target:g} s; the fastest takes {fastest:.4g} s")
+    return min(enough, key=lambda offer: (offer.price, offer.value))
+
+
+def fastest(found: Sequence[Offer], price: float) -> Offer:
+    """Return the fastest offer within a price, USD/h.
+
+    Raises
+    ------
+    InfeasibleError
+        If none is within it.
+    """
+    within = [offer for offer in found if offer.price <= price]
+    if not within:
+        least = min(offer.price for offer in found)
+        raise InfeasibleError(f"no offer costs at most {price:g} USD/h; the cheapest costs {least:g}")
+    return min(within, key=lambda offer: (offer.value, offer.price))

@@ -1,0 +1,206 @@
+"""Seeded faults of many kinds, each in a plan that a solver made: the judge finds every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+
+from planner.placement import Problem, ServingPlan, TrainingPlan, check, check_job, objective
+from planner.placement.records import Binding
+from planner.solve import Budget, solve_job
+from planner.workload import CpuStage, Degrees
+from tests.laws.instances import Box, MachineCase, problem_of
+from tests.placement.cases import whole
+from tests.solve.test_infeasible import TINY, serving, training
+
+CASE = MachineCase((Box((2, 2), 300.0, 40.0, 20.0),), 30e9, sockets=2)
+TrainingFault = Callable[[TrainingPlan], TrainingPlan]
+ServingFault = Callable[[ServingPlan], ServingPlan]
+
+
+@cache
+def trained() -> tuple[Problem, TrainingPlan]:
+    """Return a job of two stages and two replicas with its best plan."""
+    degrees = Degrees(tp=[1], pp=[2], dp=[2], virtual=[1], micro_batch=[1], recompute=["none"])
+    problem = problem_of(training(TINY, degrees=degrees), CASE)
+    plan = solve_job(problem, Budget(seconds=20.0), explain=False).plan
+    assert isinstance(plan, TrainingPlan)
+    return problem, plan
+
+
+@cache
+def served() -> tuple[Problem, ServingPlan]:
+    """Return a service of two replicas with a CPU stage on either side, and its best plan."""
+    job = serving(
+        degrees=Degrees(tp=[2], pp=[1], replicas=[2]),
+        before=[CpuStage(name="first", work=2e-3, bytes_in=1e5, bytes_out=1e5)],
+        after=[CpuStage(name="last", work=2e-3, bytes_in=1e5, bytes_out=1e5)],
+    )
+    problem = problem_of(job, CASE)
+    plan = solve_job(problem, Budget(seconds=20.0), explain=False).plan
+    assert isinstance(plan, ServingPlan)
+    return problem, plan
+
+
+def changed(plan: Any, **update: Any) -> Any:
+    """Return a record with other values."""
+    return plan.model_copy(update=update)
+
+
+def moved(plan: TrainingPlan, first: int, second: int) -> TrainingPlan:
+    """Return a plan with two ranks in one another's place."""
+    ranks = plan.ranks()
+    ranks[first], ranks[second] = ranks[second], ranks[first]
+    return plan.model_copy(update={"devices": ranks})
+
+
+def predicted(**update: Any) -> Callable[[Any], Any]:
+    """Return a fault of a stated figure."""
+    return lambda plan: changed(plan, prediction=changed(plan.prediction, **update))
+
+
+def memory(stage: int, part: str, more: float) -> Callable[[Any], Any]:
+    """Return a fault of the bytes of one part of one stage."""
+
+    def spoil(plan: Any) -> Any:
+        record = plan.memory[stage]
+        other = changed(record, parts={**record.parts, part: record.parts[part] + more})
+        return changed(plan, memory=[*plan.memory[:stage], other, *plan.memory[stage + 1 :]])
+
+    return spoil
+
+
+def less(plan: Any, part: str) -> Any:
+    """Return a plan whose breakdown lacks a part: something was not costed."""
+    parts = {name: value for name, value in plan.prediction.breakdown.items() if name != part}
+    assert len(parts) < len(plan.prediction.breakdown)
+    return changed(plan, prediction=changed(plan.prediction, breakdown=parts))
+
+
+def bound(**update: Any) -> Callable[[Any], Any]:
+    """Return a fault of a binding."""
+
+    def spoil(plan: Any) -> Any:
+        first = Binding.model_validate(plan.bindings[0].model_copy(update=update))
+        return changed(plan, bindings=[first, *plan.bindings[1:]])
+
+    return spoil
+
+
+TRAINING: dict[str, TrainingFault] = {
+    "a rank moved to another GPU's place": lambda p: moved(p, 0, 3),
+    "a rank on a GPU that is not there": lambda p: changed(p, devices=[*p.ranks()[:3], "node-0/none"]),
+    "two ranks on one GPU": lambda p: changed(p, devices=[*p.ranks()[:3], p.ranks()[0]]),
+    "a rank left out": lambda p: changed(p, devices=p.ranks()[:3]),
+    "a layer twice": lambda p: changed(p, layers=[p.layers[0] + 1, p.layers[1]]),
+    "a layer nowhere": lambda p: changed(p, layers=[p.layers[0] - 1, p.layers[1]]),
+    "a layer in the next stage": lambda p: changed(p, layers=[p.layers[0] - 1, p.layers[1] + 1]),
+    "a stage not costed": lambda p: less(p, "pipeline transfers"),
+    "a bubble not costed": predicted(bubble=0.0),
+    "the optimizer not costed": lambda p: less(p, "gradients and optimizer"),
+    "a byte too many": memory(0, "parameters and optimizer", 1.0),
+    "a byte too few": memory(1, "activations", -1.0),
+    "bytes of another stage": lambda p: changed(p, memory=p.memory[::-1]),
+    "memory of a stage left out": lambda p: changed(p, memory=p.memory[:1]),
+    "a larger device": lambda p: changed(p, memory=[changed(m, capacity=2 * m.capacity) for m in p.memory]),
+    "a micro-batch too many": lambda p: changed(p, num_micro_batches=p.num_micro_batches + 1),
+    "a shorter step": lambda p: predicted(step_time=0.99 * p.prediction.step_time)(p),
+    "a higher throughput": lambda p: predicted(tokens_per_second=1.01 * p.prediction.tokens_per_second)(p),
+    "a better utilisation": predicted(model_flops_utilisation=0.99),
+    "another degree": lambda p: changed(p, strategy=changed(p.strategy, dp=1)),
+    "another recomputation": lambda p: changed(p, strategy=changed(p.strategy, recompute="full")),
+    "a core of no NUMA domain": bound(cores="0-99"),
+    "a port that is not there": bound(nic="port9"),
+    "a GPU on the other socket": bound(numa="cpu1"),
+}
+
+
+@pytest.mark.parametrize("fault", TRAINING)
+def test_every_fault_of_a_training_plan_is_found(fault: str) -> None:
+    """The solver's plan is sound; after the change the judge has something to say."""
+    problem, plan = trained()
+    assert check_job(problem, plan) == []
+    assert check_job(problem, TRAINING[fault](plan)) != []
+
+
+def first(plan: ServingPlan, **update: Any) -> ServingPlan:
+    """Return a service whose first replica is another."""
+    return changed(plan, replicas=[changed(plan.replicas[0], **update), *plan.replicas[1:]])  # type: ignore[no-any-return]
+
+
+def stage(plan: ServingPlan, **update: Any) -> ServingPlan:
+    """Return a service whose first CPU stage is another."""
+    stages = plan.replicas[0].stages
+    return first(plan, stages=[changed(stages[0], **update), *stages[1:]])
+
+
+def transfer(plan: ServingPlan, **update: Any) -> ServingPlan:
+    """Return a service whose first transfer is another."""
+    transfers = plan.replicas[0].transfers
+    return first(plan, transfers=[changed(transfers[0], **update), *transfers[1:]])
+
+
+SERVING: dict[str, ServingFault] = {
+    "a GPU of two replicas": lambda p: first(p, devices=p.replicas[1].devices),
+    "a replica left out": lambda p: changed(p, replicas=p.replicas[:1]),
+    "a replica on another node": lambda p: first(p, node="node-7"),
+    "two replicas of one name": lambda p: first(p, name=p.replicas[1].name),
+    "a GPU too few": lambda p: first(p, devices=p.replicas[0].gpus()[:1]),
+    "a CPU stage left out": lambda p: first(p, stages=p.replicas[0].stages[:1]),
+    "a CPU stage twice": lambda p: first(p, stages=[*p.replicas[0].stages, p.replicas[0].stages[0]]),
+    "a CPU stage not costed": lambda p: stage(p, latency=0.0),
+    "an idle CPU stage": lambda p: stage(p, utilisation=0.0),
+    "more cores than there are": lambda p: stage(p, cores=60),
+    "a NUMA domain that is not there": lambda p: stage(p, numa="cpu7"),
+    "a transfer left out": lambda p: first(p, transfers=p.replicas[0].transfers[:1]),
+    "a transfer not costed": lambda p: transfer(p, seconds=0.0),
+    "a smaller transfer": lambda p: transfer(p, size=p.replicas[0].transfers[0].size / 2),
+    "a transfer to another GPU": lambda p: transfer(p, target="gpu1x1"),
+    "a memory mode that the machine lacks": lambda p: transfer(p, mode="coherent"),
+    "a layer nowhere": lambda p: changed(p, layers=[p.layers[0] - 1]),
+    "a layer twice": lambda p: changed(p, layers=[p.layers[0] + 1]),
+    "a byte too many": memory(0, "weights", 1.0),
+    "memory left out": lambda p: changed(p, memory=[]),
+    "a larger batch": lambda p: changed(p, batching=changed(p.batching, max_batch=10**6)),
+    "a quicker first token": predicted(ttft_p99=0.0),
+    "a quicker token": predicted(tpot_mean=0.0),
+    "a lower latency": lambda p: predicted(latency_p99=0.99 * p.prediction.latency_p99)(p),
+    "another rate": predicted(rate=1.0),
+    "less busy": predicted(utilisation=0.0),
+    "a part of the latency not costed": lambda p: less(p, "cpu stages and transfers"),
+    "another degree": lambda p: changed(p, strategy=changed(p.strategy, tp=1)),
+    "a core of no NUMA domain": bound(cores="0-99"),
+}
+
+
+@pytest.mark.parametrize("fault", SERVING)
+def test_every_fault_of_a_serving_plan_is_found(fault: str) -> None:
+    """The solver's plan is sound; after the change the judge has something to say."""
+    problem, plan = served()
+    assert check_job(problem, plan) == []
+    assert check_job(problem, SERVING[fault](plan)) != []
+
+
+@pytest.mark.parametrize(
+    "update",
+    [{"bound": 2.0}, {"value": 0.9}, {"jobs": []}, {"name": "other"}],
+    ids=lambda item: next(iter(item)),
+)
+def test_faults_of_the_whole_plan_are_found(update: dict[str, Any]) -> None:
+    """A bound above the objective, a wrong objective, a job left out and a job of another name."""
+    problem, plan = trained()
+    value = objective(problem, plan)
+    sound = whole(plan, value, bound=value)
+    assert check({plan.name: problem}, sound) == []
+    if "bound" in update:
+        sound = changed(sound, bound=update["bound"] * value)
+    elif "value" in update:
+        sound = changed(sound, objective=changed(sound.objective, value=update["value"] * value), bound=0.0)
+    elif "jobs" in update:
+        sound = changed(sound, jobs=[])
+    else:
+        sound = changed(sound, jobs=[changed(plan, name="other")])
+    assert check({plan.name: problem}, sound) != []

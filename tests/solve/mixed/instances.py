@@ -1,0 +1,118 @@
+"""Random small clusters of two device models and training jobs for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from planner.costs import load_calibration
+from planner.placement.mixed import MixedTrainingProblem, make_mixed_problem
+from planner.schema import BandwidthFigure, BytesFigure, FlopsFigure, LatencyFigure, RatioFigure
+from planner.topology import (
+    Device,
+    Fabric,
+    FabricLayout,
+    Gpu,
+    Link,
+    Machine,
+    Nic,
+    NodeGroup,
+    NumaDomain,
+    Switch,
+    TopologyDocument,
+    resolve,
+)
+from planner.workload import Degrees, ModelReference, TrainingJob, Transformer
+
+GB = 1e9
+
+
+def machine(device: str, gpus: int, nvlink: float, port: float) -> Machine:
+    """Return a machine with some GPUs of a model on one switch."""
+    numa = NumaDomain(
+        name="cpu", arch="riscv64", cores=8, core_speed=RatioFigure.of(1.0),
+        memory=BytesFigure.of(64 * GB), memory_bandwidth=BandwidthFigure.of(100 * GB),
+    )  # fmt: skip
+    names = [f"gpu{index}" for index in range(gpus)]
+
+    def link(left: str, right: str, kind: Any, rate: float) -> Link:
+        return Link(
+            between=(left, right), kind=kind, bandwidth=BandwidthFigure.of(rate * GB),
+            latency=LatencyFigure.of(0.5e-6),
+        )  # fmt: skip
+
+    return Machine(
+        name=f"box-{device}", numa=[numa], gpus=[Gpu(name=name, device=device, numa="cpu") for name in names],
+        switches=[Switch(name="switch", kind="nvswitch")],
+        nics=[Nic(name="port", numa="cpu", bandwidth=BandwidthFigure.of(port * GB))],
+        links=[
+            *(link(name, "switch", "nvlink", nvlink) for name in names),
+            *(link(name, "cpu", "pcie", 20.0) for name in names),
+            link("port", "cpu", "pcie", port),
+        ],
+    )  # fmt: skip
+
+
+def small_problem(
+    job: TrainingJob, counts: tuple[int, int], speeds: tuple[float, float], memory: tuple[float, float]
+) -> MixedTrainingProblem:
+    """Return the problem of a job on one node of each of two models."""
+    devices = [
+        Device(
+            name=name, architecture="none", peak={"bf16": FlopsFigure.of(speed * 1e14)},
+            memory=BytesFigure.of(size * GB), memory_bandwidth=BandwidthFigure.of(1000 * speed * GB),
+        )
+        for name, speed, size in zip(("slow", "fast"), speeds, memory, strict=True)
+    ]  # fmt: skip
+    document = TopologyDocument(
+        schema_="topology/1", name="small", devices=devices,
+        machines=[machine("slow", counts[0], 100.0, 5.0), machine("fast", counts[1], 300.0, 20.0)],
+        nodes=[
+            NodeGroup(name="a", machine="box-slow"),
+            NodeGroup(name="b", machine="box-fast"),
+        ],
+        fabric=Fabric(layout=FabricLayout(shape="single-switch", hop_latency=LatencyFigure.of(1e-6))),
+    )  # fmt: skip
+    assert job.model.dims is not None
+    return make_mixed_problem(job, job.model.dims, resolve(document), load_calibration())
+
+
+@dataclass(frozen=True)
+class Case:
+    """A job on one node of each of two models: GPUs per node, speeds, memory, GB."""
+
+    job: TrainingJob
+    counts: tuple[int, int]
+    speeds: tuple[float, float]
+    memory: tuple[float, float]
+
+    @property
+    def problem(self) -> MixedTrainingProblem:
+        """The problem of the case."""
+        return small_problem(self.job, self.counts, self.speeds, self.memory)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Draw a problem whose whole space brute force can walk."""
+    model = Transformer(
+        name="tiny", layers=draw(st.integers(2, 4)), hidden=1024, ffn=draw(st.sampled_from([2048, 8192])),
+        heads=8, kv_heads=4, head_dim=128, vocab=draw(st.sampled_from([1024, 65536])),
+    )  # fmt: skip
+    degrees = Degrees(
+        tp=[1, 2], pp=[1, 2, 3], dp=[1, 2], cp=[1], ep=[1], virtual=[1],
+        micro_batch=draw(st.sampled_from([[1], [2]])), recompute=[draw(st.sampled_from(["none", "full"]))],
+        sharding=["none", draw(st.sampled_from(["optimizer", "parameters"]))],
+    )  # fmt: skip
+    job = TrainingJob(
+        kind="training", name="job", model=ModelReference(dims=model), sequence=2048,
+        global_batch=4, degrees=degrees,
+    )  # fmt: skip
+    return Case(
+        job,
+        draw(st.sampled_from([(1, 1), (2, 1), (1, 2)])),
+        draw(st.sampled_from([(1.0, 2.0), (1.0, 3.2), (1.0, 1.3)])),
+        draw(st.sampled_from([(30.0, 30.0), (4.0, 8.0), (8.0, 4.0), (12.0, 12.0)])),
+    )
