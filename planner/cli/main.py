@@ -47,6 +47,12 @@ COMMANDS = {
         "Predict measured runs from a table: error per source.",
     ),
     "whatif": ("planner.cli.whatif", "whatif_command", "Vary the inputs, solve each scenario, compare."),
+    "fleet": (
+        "planner.cli.fleet",
+        "fleet_command",
+        "Share a cluster among many jobs: nodes, GPUs, MIG slices.",
+    ),
+    "pareto": ("planner.cli.fleet", "pareto_command", "Show price against time over numbers of nodes."),
     "topology": ("planner.cli.machines", "topology_group", "List and show machines and clusters."),
     "agent": ("planner.cli.agent", "agent_command", "Describe the node that it runs on."),
 }

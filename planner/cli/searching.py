@@ -11,6 +11,7 @@ import click
 
 from planner.schema import load
 from planner.solve import Budget
+from planner.solve.cuts import Cut
 from planner.study import Documents, Sources, Study
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -43,8 +44,10 @@ class Search:
         budget = replace(budget, workers=self.workers, models=kept)
         return counted(budget) if self.deterministic else budget
 
-    def solve(self, documents: Documents, budget: Budget, sources: Sources) -> Study:
-        """Solve, or re-plan with few moves from the plan to keep."""
+    def solve(
+        self, documents: Documents, budget: Budget, sources: Sources, cuts: tuple[Cut, ...] = ()
+    ) -> Study:
+        """Solve with some strategies left out, or re-plan with few moves from the plan to keep."""
         from planner.placement import Plan
         from planner.solve.fixes import parse_fix
         from planner.study import Wishes, replan, solve
@@ -52,7 +55,11 @@ class Search:
         if self.keep is not None:
             return replan(documents, load(self.keep, Plan), self.max_moves, budget, sources)
         hint = load(self.hint, Plan) if self.hint else None
-        return solve(documents, budget, sources, Wishes(hint, tuple(map(parse_fix, self.fix))))
+        return solve(documents, budget, sources, Wishes(hint, tuple(map(parse_fix, self.fix)), cuts))
+
+    def may_refine(self, documents: Documents) -> bool:
+        """Whether a refuted plan is solved again: that of a single job, with no plan to keep."""
+        return self.keep is None and len(documents.workload.jobs) == 1
 
     def export(self, budget: Budget) -> None:
         """Write the CP-SAT model that was solved last, if that was asked for."""

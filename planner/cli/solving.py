@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from planner.schema import presets
 from planner.simulate.result import SimulationResult
 from planner.solve import Budget
 from planner.study import Sources, Study, load_documents
+from planner.study.refine import refine
 
 QUICK_REQUESTS = 2000
 
@@ -68,6 +70,7 @@ class SolveCommand(click.Command):
 @click.pass_context
 def solve_command(
     ctx: click.Context,
+    /,
     topology: str,
     workload: str,
     output: Path | None,
@@ -80,7 +83,8 @@ def solve_command(
 ) -> None:
     """Place WORKLOAD on TOPOLOGY: each is a file or the name of a preset.
 
-    Prints the plan with its proof and leaves plan.yaml, k8s/, launch/, report.html and summary.json in a
+    Services with limits are simulated and solved again, without the strategies whose simulation breaks a limit,
+    until the simulated limits hold. Prints the plan with its proof and leaves plan.yaml, k8s/, launch/, report.html and summary.json in a
     folder. Ctrl-C ends the search and keeps the best plan found.
     """
     with interrupts() as signals:
@@ -93,7 +97,13 @@ def solve_command(
             sources = Sources(topology, workload, calibration, folder)
             study = asked.solve(documents, budget, sources)
             cut = signals.asked
-            result = _simulated(study, seed, signals) if simulate and not cut else None
+            result = None
+            if simulate and not cut:
+                again = (
+                    partial(asked.solve, documents, budget, sources) if asked.may_refine(documents) else None
+                )
+                refined = refine(study, partial(_simulated, seed=seed, signals=signals), budget, again)
+                study, result = refined.study, refined.result
         files = bundle_files(study, result, folder / PLAN)
         write_folder(folder, files, force=force)
         asked.export(budget)

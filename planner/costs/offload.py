@@ -15,7 +15,7 @@ from planner.topology.routes import route
 FloatArray = NDArray[np.float64]
 
 OFFLOAD = ("none", "optimizer", "activations", "weights")
-"""What lives in host memory: optimizer states; kept activations; or weights, gradients and optimizer states."""
+"""What lives in host memory: optimizer states; activations; weights, gradients and optimizer states."""
 OPTIMIZER, ACTIVATIONS, WEIGHTS = 1, 2, 3
 
 
@@ -77,7 +77,7 @@ def _shares(machine: MachineType) -> list[HostShare]:
                 rate(back.hops),
                 domain.memory_bandwidth.value / beside[gpu.numa],
                 domain.memory.value / beside[gpu.numa],
-            )  # fmt: skip
+            )
         )
     return found
 

@@ -136,8 +136,8 @@ def even_step_times(
     """Return the step time of many strategies with layers split evenly, s, shape (n,).
 
     As :func:`step_time` where every stage has as many layers; where they do not divide, the ends of the
-    pipeline, which have the embedding and the head besides, have fewer. Leading dense layers count as spread, and block recompute
-    is left aside.
+    pipeline, which have the embedding and the head besides, have fewer. Leading dense layers count as
+    spread, and block recompute is left aside.
     """
     layers = (dense_layers + moe_layers).astype(float)
     most = np.ceil(layers / stages)

@@ -13,9 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs import blocks, collectives
-from planner.costs.footprint import kept_bytes
 from planner.costs.kernels import Kernels
-from planner.costs.offload import fetches
+from planner.costs.layer_traffic import (
+    accumulation,
+    context_round,
+    expert_exchange,
+    host_copies,
+    shard_traffic,
+    tensor_message,
+    tensor_messages,
+)
 from planner.costs.products import Product, attention_products, expert_products, head_product, mlp_products
 from planner.costs.stacks import by_operation
 from planner.costs.strategy import ACTIVATION_BYTES, Setting, distinct
@@ -123,7 +130,7 @@ def step_terms(setting: Setting) -> StepTerms:
     """Return the terms of every strategy of a setting."""
     shape, many, count = setting.shape, setting.many, len(setting.many)
     head, logits, embedding = _edges(setting)
-    message, around = _tensor_message(setting), _context_comm(setting)
+    message, around = tensor_message(setting), context_round(setting)
     return StepTerms(
         dense=layer_terms(setting, message, around, moe=False),
         moe=layer_terms(setting, message, around, moe=True),
@@ -177,12 +184,12 @@ def layer_terms(setting: Setting, message: FloatArray, around: FloatArray, *, mo
     gemm, casts, attention, scores, elementwise = _per_shape(
         setting, "moe" if moe else "dense", _Compute(setting, moe=moe)
     )
-    gather, scatter = _shards(setting, moe=moe)
+    gather, scatter = shard_traffic(setting, moe=moe)
     return LayerTerms(
         gemm, casts, attention, scores, elementwise,
-        _messages(setting, moe=moe) * message, around, _expert_comm(setting, moe=moe),
-        np.where(setting.tp > 1, _messages(setting, moe=moe), 0.0), _accumulate(setting, moe=moe),
-        gather, scatter, *_fetches(setting, moe=moe),
+        tensor_messages(setting, moe=moe) * message, around, expert_exchange(setting, moe=moe),
+        np.where(setting.tp > 1, tensor_messages(setting, moe=moe), 0.0), accumulation(setting, moe=moe),
+        gather, scatter, *host_copies(setting, moe=moe),
     )  # fmt: skip
 
 
@@ -277,104 +284,6 @@ def _products(
         inputs = inputs + (one.count * one.m * one.k if kind in NARROW else 0.0)
     moved = np.asarray(inputs) * cast_bytes
     return np.asarray(total), np.where(moved > 0.0, kernels.streaming(moved), 0.0)
-
-
-# -- communication inside a layer -----------------------------------------------------------------------
-
-
-def _tensor_message(setting: Setting) -> FloatArray:
-    """Time an all-reduce, or a reduce-scatter with an all-gather under sequence parallelism."""
-    if (setting.tp <= 1).all():
-        return setting.nothing
-    tp, members, fabric = setting.tp, setting.spans.tp, setting.fabric
-
-    def evaluate(rows: IntArray) -> tuple[FloatArray, ...]:
-        size = setting.tokens[rows] * setting.model.hidden * ACTIVATION_BYTES
-        cost = collectives.all_reduce(size, tp[rows], members[rows], fabric)
-        halves = collectives.reduce_scatter(size, tp[rows], members[rows], fabric)
-        return cost.time(size), 2 * halves.time(size)
-
-    whole, halves = setting.per_group(tp, members, (setting.tokens,), evaluate)
-    return np.where(setting.many.sequence_parallel == 1, halves, whole)
-
-
-def _messages(setting: Setting, *, moe: bool) -> float:
-    """Messages of the tensor group in a forward pass: after attention, and after an MLP that it splits."""
-    experts = setting.model.experts
-    shared = experts is not None and experts.shared_ffn > 0
-    return 1.0 if moe and not shared else 2.0
-
-
-def _accumulate(setting: Setting, *, moe: bool) -> FloatArray:
-    """Read the gradients of a micro-batch and the sum so far, write the sum."""
-    bulk = 1e9
-    per_byte = float(setting.kernels.streaming(bulk)) / bulk
-    touched = ACTIVATION_BYTES + 2 * setting.number("gradient_bytes")
-    return np.asarray(setting.sharded_parameters(moe=moe) * touched * per_byte)
-
-
-def _context_comm(setting: Setting) -> FloatArray:
-    """Ring attention: keys and values go round once."""
-    if (setting.cp <= 1).all():
-        return setting.nothing
-    cp, members = setting.cp, setting.spans.cp
-
-    def evaluate(rows: IntArray) -> tuple[FloatArray, ...]:
-        kv = setting.tokens[rows] * setting.model.kv_width * ACTIVATION_BYTES / setting.tp[rows]
-        size = kv * cp[rows]
-        return (collectives.reduce_scatter(size, cp[rows], members[rows], setting.fabric).time(size),)
-
-    (around,) = setting.per_group(cp, members, (setting.tokens, setting.tp), evaluate)
-    return np.where(cp > 1, around, 0.0)
-
-
-def _expert_comm(setting: Setting, *, moe: bool) -> FloatArray:
-    """Dispatch and combine of a forward pass."""
-    experts = setting.model.experts
-    if not moe or experts is None:
-        return setting.nothing
-    width, ep, members = experts.latent or setting.model.hidden, setting.ep, setting.spans.expert
-
-    def evaluate(rows: IntArray) -> tuple[FloatArray, ...]:
-        size = setting.tokens[rows] / setting.tp[rows] * experts.top_k * width * ACTIVATION_BYTES
-        return (2 * collectives.all_to_all(size, ep[rows], members[rows], setting.fabric).time(size),)
-
-    (both,) = setting.per_group(ep, members, (setting.tokens, setting.tp), evaluate)
-    return np.where(ep > 1, both, 0.0)
-
-
-def _shards(setting: Setting, *, moe: bool) -> tuple[FloatArray, FloatArray]:
-    """One gather of sharded parameters, one scatter of sharded gradients.
-
-    Sharded gradients are scattered after every backward pass; sharded parameters are gathered before the
-    forward and again before the backward pass (Rajbhandari et al., ZeRO, 2020, section 5).
-    """
-    parameters, level = setting.sharded_parameters(moe=moe), setting.many.sharding
-    if not (level >= 2).any():
-        return setting.nothing, setting.nothing
-    group, members = setting.data, setting.spans.data
-
-    def evaluate(rows: IntArray) -> tuple[FloatArray, ...]:
-        gather = parameters[rows] * ACTIVATION_BYTES
-        scatter = parameters[rows] * setting.number("gradient_bytes")
-        gathers = collectives.all_gather(gather, group[rows], members[rows], setting.fabric)
-        scatters = collectives.reduce_scatter(scatter, group[rows], members[rows], setting.fabric)
-        return gathers.time(gather), scatters.time(scatter)
-
-    gathers, scatters = setting.per_group(group, members, (parameters,), evaluate)
-    return np.where(level == 3, gathers, 0.0), np.where(level >= 2, scatters, 0.0)
-
-
-def _fetches(setting: Setting, *, moe: bool) -> tuple[FloatArray, FloatArray]:
-    """Copies of a layer between device and host."""
-    offload = setting.many.offload
-    if not offload.any():
-        return setting.nothing, setting.nothing
-    parameters = setting.sharded_parameters(moe=moe)
-    gradients = parameters * setting.number("gradient_bytes")
-    kept = kept_bytes(setting, moe=moe)
-    found = fetches(setting.shape.host, offload, kept, parameters * ACTIVATION_BYTES, gradients)
-    return found.forward, found.backward
 
 
 # -- edges of the pipeline ------------------------------------------------------------------------------

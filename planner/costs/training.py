@@ -61,8 +61,8 @@ class StageTimes:
     Per micro-batch, forward and backward together: a stage with :math:`d` dense and :math:`e` expert layers
     takes ``dense * d + moe * e + hop`` plus ``first`` and ``last`` where it applies. ``sync_*`` and
     ``update_*`` are once per step.
-    ``again_*`` is what a layer takes besides where block recompute repeats it. Of the synchronisation, a share
-    ``overlap * hideable`` may hide.
+    ``again_*`` is what a layer takes besides where block recompute repeats it. Of the synchronisation, a
+    share ``overlap * hideable`` may hide.
     """
 
     num_micro_batches: FloatArray

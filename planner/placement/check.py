@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from planner.placement.graphs import OperatorsProblem, operators_objective, operators_problems
+from planner.placement.mixed import AnyProblem, MixedTrainingProblem, judge_mixed
+from planner.placement.mixed_plan import mixed_plan_problems, placement_of
 from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.plan import JobPlan, Plan, ServingPlan, TrainingPlan
-from planner.placement.problem import Problem, ServingProblem, TrainingProblem
+from planner.placement.problem import ServingProblem, TrainingProblem
 from planner.placement.recommender import recommender_objective, recommender_problems
 from planner.placement.recommender_plan import RecommenderPlan
 from planner.placement.recommender_problem import RecommenderProblem
@@ -15,10 +17,10 @@ from planner.placement.serving import judge_serving, serving_outcome_problems, s
 from planner.placement.stated import misplaced_transfers, stated_serving, stated_training
 from planner.placement.training import judge_training, training_memory_problems, training_problems
 
-Problems = dict[str, Problem]
+Problems = dict[str, AnyProblem]
 
 
-def objective(problem: Problem, plan: JobPlan) -> float:
+def objective(problem: AnyProblem, plan: JobPlan) -> float:
     """Return the objective of one job's plan, recomputed: a time, s, or a number of GPUs.
 
     Raises
@@ -30,6 +32,8 @@ def objective(problem: Problem, plan: JobPlan) -> float:
     """
     if isinstance(problem, TrainingProblem) and isinstance(plan, TrainingPlan):
         return judge_training(problem, plan.strategy, plan.layers, plan.ranks()).step_time
+    if isinstance(problem, MixedTrainingProblem) and isinstance(plan, TrainingPlan):
+        return judge_mixed(problem, placement_of(plan)).step_time
     if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
         if problem.job.objective == "gpus":
             return float(len(plan.gpus()))
@@ -41,7 +45,7 @@ def objective(problem: Problem, plan: JobPlan) -> float:
     raise TypeError(f"a {type(problem).__name__} cannot judge a {plan.kind} plan")
 
 
-def check_job(problem: Problem, plan: JobPlan) -> list[str]:
+def check_job(problem: AnyProblem, plan: JobPlan) -> list[str]:
     """Return every rule that one job's plan breaks, as sentences; empty when it is legal."""
     if isinstance(problem, TrainingProblem) and isinstance(plan, TrainingPlan):
         found = list(training_problems(problem, plan))
@@ -50,6 +54,8 @@ def check_job(problem: Problem, plan: JobPlan) -> list[str]:
         outcome = judge_training(problem, plan.strategy, plan.layers, plan.ranks())
         broken = training_memory_problems(problem, plan, outcome)
         return list(dict.fromkeys([*broken, *stated_training(problem, plan, outcome)]))
+    if isinstance(problem, MixedTrainingProblem) and isinstance(plan, TrainingPlan):
+        return list(mixed_plan_problems(problem, plan))
     if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
         found = list(serving_problems(problem, plan)) or list(misplaced_transfers(problem, plan))
         if found:

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs import Calibration, Spans, StageCosts, stage_costs
+from planner.costs.measured_host import as_measured
 from planner.costs.pipeline import in_flight, stage_memory, stage_times, sync_times, update_times
 from planner.errors import WorkloadError
 from planner.placement.groups import training_spans
 from planner.placement.plan import Strategy
-from planner.placement.problem import TrainingProblem
+from planner.placement.problem import Problem, TrainingProblem
 from planner.placement.training import RULES, as_candidates, broken_rules
 from planner.topology import Hierarchy, Topology
 from planner.workload import TrainingJob, Transformer
@@ -64,6 +65,10 @@ class MixedTrainingProblem:
         """Number of GPUs that may be used."""
         limit = self.job.budget.gpus
         return self.hierarchy.num_gpus if limit is None else min(limit, self.hierarchy.num_gpus)
+
+
+AnyProblem = Problem | MixedTrainingProblem
+"""What a plan may be judged by."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,7 @@ def make_mixed_problem(
     WorkloadError
         If the topology has no GPU, or the model has experts: the judge knows dense models only.
     """
+    topology = as_measured(topology, calibration)
     if not topology.gpus:
         raise WorkloadError(f"job {job.name!r} needs a GPU and topology {topology.name!r} has none")
     if model.experts is not None:
@@ -167,6 +173,17 @@ def judge_mixed(problem: MixedTrainingProblem, placement: MixedPlacement) -> Mix
     spans = training_spans(placement.strategy, gpus, problem.hierarchy)
     cells = problem.kind_of[gpus].reshape(placement.strategy.pp, placement.strategy.dp, -1)[:, :, 0]
     return judge_cells(problem, placement.strategy, placement.layers, placement.micro_batches, cells, spans)
+
+
+def stage_costs_of(problem: MixedTrainingProblem, placement: MixedPlacement) -> list[StageCosts]:
+    """Return the costs of a placement's stages were they of each kind."""
+    gpus = np.asarray([problem.position[name] for name in placement.devices], dtype=np.int64)
+    spans = training_spans(placement.strategy, gpus, problem.hierarchy)
+    many = as_candidates(placement.strategy)
+    return [
+        stage_costs(kind.shape, many, spans, kind.kernels, kind.fabric, kind.calibration)
+        for kind in problem.kinds
+    ]
 
 
 def judge_cells(

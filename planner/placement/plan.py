@@ -87,6 +87,27 @@ class Baseline(Record):
     note: str = ""
 
 
+class SimulatedLimit(Record):
+    """A limit of a service with both figures, s: the prediction's and the simulation's.
+
+    Attributes
+    ----------
+    simulated
+        ``None`` where requests wait ever longer in the simulation.
+    """
+
+    job: Name
+    name: str
+    limit: Seconds
+    predicted: Seconds
+    simulated: Seconds | None
+
+    @property
+    def excess(self) -> float:
+        """By what ratio the simulation exceeds the limit; not above 0 where the limit holds."""
+        return float("inf") if self.simulated is None else self.simulated / self.limit - 1.0
+
+
 class LinkLoad(Record):
     """Predicted use of one directed link, averaged over a step (training) or a second (serving)."""
 
@@ -154,6 +175,11 @@ class TrainingPlan(Record):
         pipeline stage ``p``, replica ``d``, context part ``c``, tensor part ``t``.
     layers
         Transformer layers of each pipeline stage.
+    num_micro_batches
+        Micro-batches of a replica in a step; of the replica that has the most, where they differ.
+    micro_batches, device_models
+        On GPUs of several models: micro-batches of each replica, and the device model of each stage, joined
+        by ``+`` where its replicas have several. Empty on GPUs of one model.
     """
 
     kind: Literal["training"] = "training"
@@ -166,6 +192,8 @@ class TrainingPlan(Record):
     bindings: list[Binding]
     memory: list[StageMemory]
     prediction: TrainingPrediction
+    micro_batches: list[int] = Field(default_factory=list)
+    device_models: list[str] = Field(default_factory=list)
 
     def ranks(self) -> list[str]:
         """Return the GPU of every rank."""
@@ -293,6 +321,8 @@ class Plan(Document):
         Proven limit of the objective: no plan of the search space is below it.
     gap
         ``(value - bound) / value``.
+    simulated
+        Limits of services as the brief simulation of ``planner solve`` saw them; none without it.
     assumed_share
         Share of the objective that rests on numbers of provenance ``assumed``, 0 to 1.
     """
@@ -311,6 +341,7 @@ class Plan(Document):
     links: list[LinkLoad] = Field(default_factory=list)
     baselines: list[Baseline] = Field(default_factory=list)
     why: list[Decision] = Field(default_factory=list)
+    simulated: list[SimulatedLimit] = Field(default_factory=list)
     assumed_share: float = Field(ge=0, le=1)
 
     @cached_property

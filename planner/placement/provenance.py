@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from planner.costs import device_rates
 from planner.costs.collectives import efficiency_name
 from planner.placement.graphs import OperatorsProblem
+from planner.placement.mixed import AnyProblem, MixedTrainingProblem
 from planner.placement.plan import JobPlan
 from planner.placement.problem import Problem, ServingProblem, TrainingProblem
 
@@ -50,13 +51,16 @@ _KINDS = {
 """Kinds of link that set the rate of a level inside a machine."""
 
 
-def assumed_share(problem: Problem, plan: JobPlan) -> float:
+def assumed_share(problem: AnyProblem, plan: JobPlan) -> float:
     """Return the share of the predicted time that rests on numbers of provenance ``assumed``, 0 to 1.
 
     A part of the time counts as assumed when a number that dominates it is: the device's rate, an
     efficiency or an overlap, the rate of a level of the machine, or of a host core. Latencies of links do
-    not count: messages of megabytes spend a few percent of their time on them.
+    not count: messages of megabytes spend a few percent of their time on them. On several device models
+    the largest share of any of them counts.
     """
+    if isinstance(problem, MixedTrainingProblem):
+        return max(assumed_share(kind, plan) for kind in problem.kinds)
     parts = plan.prediction.breakdown
     total = sum(parts.values())
     assumed = sum(value for name, value in parts.items() if "assumed" in _behind(problem, name))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from planner.costs.host import service_time
 from planner.placement.bindings import core_numbers
-from planner.placement.plan import Replica, ServingPlan, TrainingPlan
+from planner.placement.plan import Replica, ServingPlan, TrainingPlan, TrainingPrediction
 from planner.placement.problem import ServingProblem, TrainingProblem
 from planner.placement.records import Binding, StageMemory
 from planner.placement.serving import (
@@ -20,7 +20,7 @@ from planner.placement.serving import (
 )
 from planner.placement.training import TrainingOutcome, memory_records, prediction
 from planner.schema import Record, expand
-from planner.topology import MachineType
+from planner.topology import MachineType, Topology
 
 RELATIVE = 1e-6
 """Difference of a time, rate or share that counts as another figure, a ratio."""
@@ -32,10 +32,18 @@ BYTE = 0.5
 
 def stated_training(problem: TrainingProblem, plan: TrainingPlan, outcome: TrainingOutcome) -> Iterator[str]:
     """Yield every figure and binding of a training plan that is not what the judge finds, as sentences."""
-    yield from _other_figures(plan.name, plan.prediction, prediction(problem, plan.strategy, outcome))
-    yield from _other_memory(plan.name, plan.memory, memory_records(problem, outcome))
+    found = prediction(problem, plan.strategy, outcome)
+    yield from stated_figures(plan, found, memory_records(problem, outcome), problem.topology)
+
+
+def stated_figures(
+    plan: TrainingPlan, found: TrainingPrediction, memory: Sequence[StageMemory], topology: Topology
+) -> Iterator[str]:
+    """Yield what a training plan states of its figures, memory and bindings that is not so."""
+    yield from _other_figures(plan.name, plan.prediction, found)
+    yield from _other_memory(plan.name, plan.memory, memory)
     nodes = dict.fromkeys(gpu.split("/", 1)[0] for gpu in plan.ranks())
-    yield from _bad_bindings(plan.name, plan.bindings, [problem.topology.node_of[n].machine for n in nodes])
+    yield from _bad_bindings(plan.name, plan.bindings, [topology.node_of[n].machine for n in nodes])
 
 
 def stated_serving(problem: ServingProblem, plan: ServingPlan, outcome: ServingOutcome) -> Iterator[str]:

@@ -35,7 +35,7 @@ FULL = RECOMPUTE.index("full")
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What the judge computes for one placed strategy; ``host`` is bytes in host memory per rank of a stage."""
+    """What the judge computes for one placed strategy; ``host`` is bytes per rank of each stage."""
 
     step_time: float
     costs: StageCosts
@@ -136,7 +136,7 @@ def judge_spans(
     dense, moe = split_kinds(np.asarray(layers, dtype=np.int64), problem.model.dense_layers)
     seconds = step_time(costs, 0, strategy.virtual, dense, moe)
     flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[0]))
-    memory, host = (part(costs, 0, dense, moe, flight) for part in (stage_memory, host_memory))
+    memory, host = stage_memory(costs, 0, dense, moe, flight), host_memory(costs, 0, dense, moe, flight)
     return TrainingOutcome(seconds, costs, dense, moe, memory, host)
 
 
@@ -232,6 +232,8 @@ def training_problems(problem: TrainingProblem, plan: TrainingPlan) -> Iterator[
     for rule, is_broken in zip(RULES, broken, strict=True):
         if is_broken:
             yield f"{plan.name}: {rule}"
+    if plan.micro_batches or plan.device_models:
+        yield f"{plan.name}: micro-batches by replica and models by stage are for GPUs of several models"
     micro_batches = problem.job.global_batch // max(1, strategy.dp * strategy.micro_batch)
     if plan.num_micro_batches != micro_batches:
         stated = f"{plan.num_micro_batches} micro-batches stated"

@@ -50,10 +50,10 @@ def shadow_table(answers: Sequence[Shadow], unit: str) -> Table:
         if each.value is None or each.bound is None or each.gain is None or each.most is None:
             rows.append((each.question, "-", "-", "-", each.note))
             continue
-        shown = [
+        value, bound = (
             units.show(number, "s") if unit == "s" else f"{number:g}" for number in (each.value, each.bound)
-        ]
-        rows.append((each.question, *shown, f"{each.gain:+.1%}", f"{each.most:.1%}"))
+        )
+        rows.append((each.question, value, bound, f"{each.gain:+.1%}", f"{each.most:.1%}"))
     note = "Each solved again from the plan; the last column is the most that the proven bound allows."
     columns = ("question", "objective", "bound", "gain", "at most")
     return Table("With more of it", columns, tuple(rows), (note,))

@@ -283,6 +283,13 @@ def summary_json(plan: Plan, simulation: SimulationResult | None, plan_path: str
         "bound": plan.bound,
         "gap": plan.gap,
         "solve_seconds": plan.solver.seconds,
+        "limits": [
+            {
+                "job": each.job, "name": each.name, "limit_s": each.limit, "predicted_s": each.predicted,
+                "simulated_s": each.simulated,
+            }
+            for each in plan.simulated
+        ],
         "baselines": {item.name: item.ratio for item in plan.baselines},
         "plan": str(plan_path),
         "prediction": {**predictions[plan.jobs[0].name], "jobs": predictions},

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WHOLE = ("status", "message")
-
 
 def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
     """Return one flat row per outcome: parameters, status, decisions, metrics; the same columns in each."""
@@ -30,11 +28,16 @@ def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
             **outcome.labels,
             "status": outcome.status,
             "decision": outcome.decided,
-            **{name: outcome.metrics.get(name) for name in metrics},
+            **{_column(name, outcome): outcome.metrics.get(name) for name in metrics},
             "message": outcome.message,
         }
         for outcome in outcomes
     ]
+
+
+def _column(metric: str, outcome: Outcome) -> str:
+    """Return the column of a metric, told apart from a parameter of the same name."""
+    return f"predicted_{metric}" if metric in outcome.labels else metric
 
 
 def as_csv(outcomes: Sequence[Outcome]) -> str:

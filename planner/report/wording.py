@@ -7,7 +7,7 @@ from itertools import groupby
 
 from planner import units
 from planner.placement.operators_plan import OperatorsPlan
-from planner.placement.plan import JobPlan, ModelPlan, Objective, Plan, Strategy, TrainingPlan
+from planner.placement.plan import JobPlan, ModelPlan, Objective, Plan, SimulatedLimit, Strategy, TrainingPlan
 from planner.placement.recommender_plan import RecommenderPlan
 from planner.report.names import MINUS, TIMES
 
@@ -193,7 +193,16 @@ def status_text(plan: Plan) -> str:
     """Return what was proven."""
     if plan.status == "optimal":
         return "optimal, proven"
+    broken = [limit for limit in plan.simulated if limit.excess > 0.0]
+    if broken:
+        return f"feasible on paper; in simulation {'; '.join(map(_broken_limit, broken))}"
     return f"feasible, at most {share(plan.gap)} from the optimum"
+
+
+def _broken_limit(limit: SimulatedLimit) -> str:
+    if limit.simulated is None:
+        return f"{limit.job} cannot keep up with its rate"
+    return f"{limit.name} is {limit.excess:.1%} above its limit of {units.show(limit.limit, 's')}"
 
 
 def num_gpus(job: JobPlan) -> int:

@@ -23,7 +23,7 @@ def compiled(function: Function) -> Function:
     """Compile a function on its first call, or load what an earlier run compiled."""
     result: Function
     try:
-        result = numba.njit(cache=True, error_model="numpy")(function)
+        result = numba.njit(cache=True, error_model="numpy", _nrt=False)(function)
     except RuntimeError:  # no folder to keep it in
         result = numba.njit(error_model="numpy")(function)
     return result
@@ -226,24 +226,23 @@ def fill(s: State, width: int) -> None:
     """Raise the rates of all moving flows together, freezing those that meet a full row or their cap."""
     size, left = queue_levels(s), s.counts[NUM_MOVING]
     while left:
-        item = pop(s.levels, s.level_queue, s.level_place, size)
-        size -= 1
+        item = s.level_queue[0]
         if item >= s.rows.size:
             flow = item - s.rows.size
             if s.flows[flow].new_rate < 0.0:
                 freeze(s, width, flow, s.flows[flow].cap, -1)
                 left -= 1
-            continue
-        row = s.rows[item]
-        if row.open > 0:
+        elif s.rows[item].open > 0:
+            row = s.rows[item]
             share = max(row.free, 0.0) / row.demand
-            if size and share > s.levels[item] and share > s.levels[s.level_queue[0]]:
-                s.levels[item] = share  # the row got more room per flow since it was queued
-                s.level_queue[size] = item
-                sift_up(s.levels, s.level_queue, s.level_place, size)
-                size += 1
-            else:
-                left -= freeze_row(s, width, item, share)
+            if share > s.levels[item]:  # the row got more room per flow since it was queued
+                s.levels[item] = share
+                sift_down(s.levels, s.level_queue, s.level_place, size, 0)
+                if s.level_queue[0] != item:
+                    continue
+            left -= freeze_row(s, width, item, share)
+        pop(s.levels, s.level_queue, s.level_place, size)
+        size -= 1
 
 
 @compiled

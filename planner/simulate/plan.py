@@ -11,7 +11,6 @@ from planner.placement import (
     OperatorsPlan,
     OperatorsProblem,
     Plan,
-    Problem,
     RecommenderPlan,
     RecommenderProblem,
     ServingPlan,
@@ -19,6 +18,7 @@ from planner.placement import (
     TrainingPlan,
     TrainingProblem,
 )
+from planner.placement.mixed import AnyProblem, MixedTrainingProblem
 from planner.simulate.graphs import simulate_operators
 from planner.simulate.link_use import busiest
 from planner.simulate.outcome import JobOutcome
@@ -29,8 +29,12 @@ from planner.simulate.training import simulate_training
 from planner.topology import Router
 
 
+class PredictedOnlyError(SimulationError):
+    """A plan of a kind that has no simulation."""
+
+
 def simulate_plan(
-    problems: Mapping[str, Problem],
+    problems: Mapping[str, AnyProblem],
     plan: Plan,
     *,
     seed: int = 0,
@@ -53,7 +57,7 @@ def simulate_plan(
     Raises
     ------
     SimulationError
-        If a job has no problem of its kind, or a serving plan cannot keep up with its offered rate.
+        If a job has no problem of its kind or no simulation, or a serving plan cannot keep up with its offered rate.
 
     Notes
     -----
@@ -82,8 +86,10 @@ def simulate_plan(
 
 
 def _simulate_job(
-    problem: Problem, job: JobPlan, seed: int, requests: int, trace: Path | None, router: Router
+    problem: AnyProblem, job: JobPlan, seed: int, requests: int, trace: Path | None, router: Router
 ) -> JobOutcome:
+    if isinstance(problem, MixedTrainingProblem):
+        raise PredictedOnlyError(f"job {job.name!r}: plans on GPUs of several models are predicted only")
     if isinstance(problem, TrainingProblem) and isinstance(job, TrainingPlan):
         return simulate_training(problem, job, router)
     if isinstance(problem, ServingProblem) and isinstance(job, ServingPlan):

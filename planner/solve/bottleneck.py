@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,9 +23,10 @@ def may_beat(
 ) -> bool:
     """Return whether a split may exist that fits in memory and takes at most some time, s.
 
-    A step of that time leaves a stage at most so much per micro-batch. Stages filled one after the other, each
-    with as many of the next layers as its time and memory hold, place all layers if any split does: more
-    layers done never leave a later stage with less. The tail of the step counts with its lower bound.
+    A step of that time leaves a stage at most so much per micro-batch. Stages filled one after the other,
+    each with as many of the next layers as its time and memory hold, place all layers if any split does: more
+    layers done never leave a later stage with less. The tail of the step counts with its lower bound. Where
+    both kinds of layer are there, repeating one counts with the lesser time and the greater saving of both.
     """
     one = as_candidates(strategy)
     least = step_bounds(problem, one, costs.take(np.asarray([row])))
@@ -50,10 +52,14 @@ class Filling:
         self.number = {
             name: float(getattr(costs, name)[row])
             for name in (
-                "dense", "moe", "again_dense", "again_moe", "kept_dense", "kept_moe", "saved_dense", "saved_moe",
-                "static_dense", "static_moe", "host_dense", "host_moe", "host_kept_dense", "host_kept_moe",
+                "dense", "moe", "kept_dense", "kept_moe", "static_dense", "static_moe",
+                "host_dense", "host_moe", "host_kept_dense", "host_kept_moe",
             )
         }  # fmt: skip
+        model = self.problem.model
+        kinds = [name for name, some in _kinds(model.dense_layers, model.layers).items() if some]
+        self.slower = min(float(getattr(costs, f"again_{kind}")[row]) for kind in kinds)
+        self.saved = max(float(getattr(costs, f"saved_{kind}")[row]) for kind in kinds)
 
     def reaches(self, seconds: float) -> bool:
         """Return whether stages of at most some time per micro-batch hold all layers."""
@@ -93,16 +99,24 @@ class Filling:
         total = self.problem.model.layers
         ends = sorted({0, min(leading, total), min(self.again, total), total})
         return [
-            (float(end - start), *self._layer(stage, "dense" if start < leading else "moe", start < self.again))
-            for start, end in zip(ends, ends[1:], strict=False)
+            (
+                float(end - start),
+                *self._layer(stage, "dense" if start < leading else "moe", start < self.again),
+            )
+            for start, end in pairwise(ends)
         ]
 
     def _layer(self, stage: int, kind: str, again: bool) -> tuple[float, float, float]:
         number, flight = self.number, float(self.flight[stage])
-        time = number[kind] + (number[f"again_{kind}"] if again else 0.0)
-        kept = number[f"kept_{kind}"] - (number[f"saved_{kind}"] if again else 0.0)
+        time = number[kind] + (self.slower if again else 0.0)
+        kept = max(0.0, number[f"kept_{kind}"] - (self.saved if again else 0.0))
         away = number[f"host_{kind}"] + number[f"host_kept_{kind}"] * flight
         return time, number[f"static_{kind}"] + kept * flight, away
+
+
+def _kinds(dense: int, layers: int) -> dict[str, bool]:
+    """Return which kinds of layer a model has."""
+    return {"dense": dense > 0, "moe": dense < layers}
 
 
 def _times(room: float, each: float) -> float:

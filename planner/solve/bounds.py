@@ -60,7 +60,9 @@ def step_bounds(problem: TrainingProblem, many: Candidates, costs: StageCosts) -
     total = total + again * (few + np.minimum(costs.again_layers, model.layers - few))
     most = np.ceil(model.layers / many.pp)
     lightest = _lightest(costs.dense, costs.moe, dense, expert)
-    slowest = np.maximum(total / many.pp, most * lightest + again * np.minimum(costs.again_layers, most) + costs.hop)
+    slowest = np.maximum(
+        total / many.pp, most * lightest + again * np.minimum(costs.again_layers, most) + costs.hop
+    )
     slowest = np.maximum(slowest, np.ceil(expert / many.pp) * costs.moe + costs.hop)
     slowest = np.maximum(slowest, np.maximum(costs.first, costs.last) + lightest + costs.hop)
     sync = costs.sync_alpha + most * _lightest(costs.sync_dense, costs.sync_moe, dense, expert)
@@ -99,9 +101,7 @@ def may_fit(problem: TrainingProblem, many: Candidates, costs: StageBytes) -> ND
         room[:, -1] -= costs.static_last[rows]
         each = static[rows, None] + kept[rows, None] * flight
         less, again = saved[rows, None] * flight, costs.again_layers[rows, None]
-        layers = np.where(
-            room < again * (each - less), room / (each - less), (room + again * less) / each
-        )
+        layers = np.where(room < again * (each - less), room / (each - less), (room + again * less) / each)
         layers = np.floor(layers + 1e-9)
         fits[rows] = (room >= 0).all(axis=1) & (np.maximum(layers, 0).sum(axis=1) >= counted)
     return fits

@@ -80,8 +80,8 @@ def degree_choices(problem: TrainingProblem) -> dict[str, list[int]]:
 def strategies(problem: TrainingProblem) -> Candidates:
     """Return every legal strategy of the space that the GPUs can hold.
 
-    Of strategies that differ in ``recompute_layers`` alone, the one with fewest, which none is faster than: the search goes
-    on from there.
+    Of strategies that differ in ``recompute_layers`` alone, the one with fewest, than which none is faster:
+    the search goes on from there.
     """
     choices = degree_choices(problem)
     blocks = [block for block in _blocks(problem, choices) if len(block)]
@@ -115,8 +115,8 @@ def configurations(problem: TrainingProblem, many: Candidates) -> int:
     counts = np.asarray(degree_choices(problem)["recompute_layers"], dtype=np.int64)
     block = many.recompute_layers > 0
     most = (problem.model.layers - 1) // (many.pp[block] * many.virtual[block])
-    further = np.searchsorted(counts, most, side="right") - np.searchsorted(counts, many.recompute_layers[block])
-    return int((~block).sum() + further.sum())
+    ends = np.searchsorted(counts, most, side="right")
+    return int((~block).sum() + (ends - np.searchsorted(counts, many.recompute_layers[block])).sum())
 
 
 def _with_degrees(tp: int, pp: int, dp: int, cp: int, rest: IntArray) -> Candidates:

@@ -14,7 +14,7 @@ LEAST = 0.01
 
 
 def run_model(
-    model: cp_model.CpModel, budget: Budget, least: float = LEAST
+    model: cp_model.CpModel, budget: Budget, least: float = LEAST, linearization: int = 1
 ) -> tuple[cp_model.CpSolver, cp_model.CpSolverStatus]:
     """Solve a model within what is left of a budget; return the solver that holds the answer.
 
@@ -25,6 +25,8 @@ def run_model(
     ----------
     least
         Shortest limit, s, even where less is left.
+    linearization
+        How much of the model goes into its linear relaxation: 1, CP-SAT's own choice, or 2, all.
     """
     solver = cp_model.CpSolver()
     limit = max(budget.left, least)
@@ -35,6 +37,7 @@ def run_model(
         solver.parameters.max_time_in_seconds = limit
     solver.parameters.random_seed = budget.seed
     solver.parameters.num_workers = budget.workers
+    solver.parameters.linearization_level = linearization
     solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
     if budget.models is not None:
         budget.models.model = model

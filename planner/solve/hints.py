@@ -85,6 +85,8 @@ def _excluded(problem: TrainingProblem | ServingProblem, strategy: Strategy) -> 
             continue
         if not serving and field == "replicas":
             continue
+        if field == "recompute_layers" and strategy.recompute != "full":
+            continue  # the list is for full recompute alone
         if getattr(strategy, name) not in allowed:
             shown = ", ".join(map(str, allowed))
             found.append(f"{field} is {getattr(strategy, name)}, and has to be one of {shown}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from planner.errors import NoPlanError
+from collections.abc import Sequence
+
+from planner.errors import InfeasibleError, NoPlanError
 from planner.placement import (
     Batching,
     JobPlan,
@@ -23,20 +25,26 @@ from planner.placement.bindings import gpu_bindings, with_core_lists
 from planner.schema import compress
 from planner.solve.baselines import even_layers, serving_baselines, training_baselines
 from planner.solve.budget import Budget
+from planner.solve.cuts import Cut, allowed
 from planner.solve.degrees import powers_of_two
 from planner.solve.graphs import solve_operators_job
-from planner.solve.hints import serving_hint, training_hint
+from planner.solve.hints import Hint, serving_hint, training_hint
 from planner.solve.infeasible import explain_serving, explain_training
 from planner.solve.recommender import solve_recommender
 from planner.solve.rings import search_machine
-from planner.solve.serving import PlacedService, ServingSearch
+from planner.solve.serving import PlacedService, ServingSearch, serving_strategies
 from planner.solve.solution import JobSolution
 from planner.solve.training import PlacedStrategy
 from planner.solve.why import serving_decisions, training_decisions
 
 
 def solve_job(
-    problem: Problem, budget: Budget, *, explain: bool = True, start: JobPlan | None = None
+    problem: Problem,
+    budget: Budget,
+    *,
+    explain: bool = True,
+    start: JobPlan | None = None,
+    cuts: Sequence[Cut] = (),
 ) -> JobSolution:
     """Return the best plan of a job with its bound.
 
@@ -46,6 +54,8 @@ def solve_job(
         Whether to work out baselines and the runner-up of every decision.
     start
         A plan of a training or serving job whose decisions, where legal here, are the first incumbent.
+    cuts
+        Strategies of a serving job that are left out.
 
     Raises
     ------
@@ -60,7 +70,7 @@ def solve_job(
         return solve_operators_job(problem, budget, explain=explain)
     if isinstance(problem, RecommenderProblem):
         return solve_recommender(problem, budget, explain=explain)
-    return _solve_serving(problem, budget, start, explain=explain)
+    return _solve_serving(problem, budget, start, cuts, explain=explain)
 
 
 def _solve_training(
@@ -119,19 +129,23 @@ def training_plan(problem: TrainingProblem, best: PlacedStrategy) -> TrainingPla
 
 
 def _solve_serving(
-    problem: ServingProblem, budget: Budget, start: JobPlan | None, *, explain: bool
+    problem: ServingProblem, budget: Budget, start: JobPlan | None, cuts: Sequence[Cut], *, explain: bool
 ) -> JobSolution:
-    hint = serving_hint(problem, start)
+    hint, strategies = serving_hint(problem, start), allowed(problem, serving_strategies(problem), cuts)
+    if hint.placed is not None and not allowed(problem, [hint.placed.strategy], cuts):
+        hint = Hint(reason="its simulation breaks a limit")
     search = ServingSearch(problem, budget, hint.placed)
-    search.run()
+    search.run(strategies)
     if search.best is None:
         if search.bound < float("inf"):
             raise NoPlanError(_no_plan(problem.job.name, budget), search.bound)
+        if cuts:
+            raise InfeasibleError(f"job {problem.job.name!r}: no strategy is left", remedy="")
         raise explain_serving(problem)
     best = search.best
     plan = serving_plan(problem, best)
     baselines = serving_baselines(problem, best, budget) if explain else []
-    decisions = serving_decisions(problem, best, budget) if explain else []
+    decisions = serving_decisions(problem, best, budget, strategies) if explain else []
     decisions = [*hint.decisions(best.value), *decisions]
     unit = "GPUs" if problem.job.objective == "gpus" else "s"
     return JobSolution(

@@ -193,8 +193,8 @@ class KeepingSearch:
                 return int(moves[row])
         old, name = self.kept.plan.strategy, self.problem.job.name
         raise InfeasibleError(
-            f"job {name!r}: with the plan's tp {old.tp}, pp {old.pp} and layers no number of replicas fits on "
-            f"{self.problem.num_gpus} GPUs",
+            f"job {name!r}: with the plan's tp {old.tp}, pp {old.pp} and layers no number of replicas fits "
+            f"on {self.problem.num_gpus} GPUs",
             [f"tp {old.tp}, pp {old.pp}, layers {self.kept.layers}", f"{self.problem.num_gpus} GPUs"],
             "solve anew without --keep; every rank will move",
         )

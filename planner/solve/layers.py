@@ -77,16 +77,15 @@ class LayerModel:
         most, total = int(self.costs.again_layers[self.row]), self.problem.model.layers
         leading, found = self.problem.model.dense_layers, list[tuple[Expression, Expression]]()
         for stage, count in enumerate(self.layers):
-            if most <= self.strategy.virtual:
-                repeated: Expression = most
-            else:
+            repeated: Expression = most
+            if most > self.strategy.virtual:
                 repeated = self._least(f"again[{stage}]", count, most, total)
-            if leading in (0, total):
-                parts = (repeated, 0) if leading else (0, repeated)
-            else:
-                dense = self._least(f"again_dense[{stage}]", repeated, self.dense[stage], most) if most else 0
-                parts = (dense, repeated - dense)
-            found.append(parts)
+            dense: Expression = 0
+            if leading == total:
+                dense = repeated
+            elif leading and most:
+                dense = self._least(f"again_dense[{stage}]", repeated, self.dense[stage], most)
+            found.append((dense, repeated - dense))
         return found
 
     def _least(self, name: str, first: Expression, second: Expression, most: int) -> cp_model.IntVar:
@@ -97,8 +96,8 @@ class LayerModel:
     def _stage_time(self, stage: int) -> Expression:
         time = self._affine("dense", "moe", "first", "last", stage, TICKS)
         dense, moe = self.again[stage]
-        again = [round(float(getattr(self.costs, f"again_{kind}")[self.row]) * TICKS) for kind in ("dense", "moe")]
-        return time + again[0] * dense + again[1] * moe
+        each = [float(part[self.row]) for part in (self.costs.again_dense, self.costs.again_moe)]
+        return time + round(each[0] * TICKS) * dense + round(each[1] * TICKS) * moe
 
     def _affine(self, dense: str, moe: str, first: str, last: str, stage: int, scale: float) -> Expression:
         """Return ``dense * d + moe * e`` plus the ends of the pipeline, as an integer expression."""

@@ -76,6 +76,7 @@ class TrainingSearch:
         self._queue: list[tuple[float, int, int]] = []
         self._ahead: dict[int, tuple[int, StageCosts]] = {}
         self.repeats = np.asarray(degree_choices(self.problem)["recompute_layers"], dtype=np.int64)
+        self._layouts: dict[tuple[tuple[int, ...], Chain], tuple[IntArray | None, bool]] = {}
         self._seen: set[tuple[Strategy, Chain]] = set()
 
     @property
@@ -140,16 +141,14 @@ class TrainingSearch:
             return np.zeros(0, dtype=np.bool_)
         problem = self.problem
         together = as_spans(many, np.ones((len(many), len(self.levels), 6), dtype=np.int64))
-        setting = Setting(
-            problem.shape, many, together, problem.kernels, problem.fabric, problem.calibration
-        )
+        setting = Setting(problem.shape, many, together, problem.kernels, problem.fabric, problem.calibration)
         return may_fit(problem, many, stage_bytes(setting))
 
     def _fewest_layers(self, many: Candidates) -> tuple[IntArray, NDArray[np.bool_]]:
         """Return the fewest layers that block recompute has to repeat, and whether any number makes room."""
         counts = self.repeats
-        low = np.searchsorted(counts, many.recompute_layers)
-        high = np.searchsorted(counts, (self.problem.model.layers - 1) // (many.pp * many.virtual), "right") - 1
+        most = (self.problem.model.layers - 1) // (many.pp * many.virtual)
+        low, high = np.searchsorted(counts, many.recompute_layers), np.searchsorted(counts, most, "right") - 1
         fits = self._may_fit(replace(many, recompute_layers=counts[high]))
         while (low < high).any():
             middle = (low + high) // 2
@@ -162,14 +161,13 @@ class TrainingSearch:
         spans = as_spans(many, shares)
         return stage_costs(problem.shape, many, spans, problem.kernels, problem.fabric, problem.calibration)
 
-    def _push(self, bound: float, one: Candidates, chain: Chain) -> None:
-        """Queue a single candidate."""
-        self.queue(Priced(np.asarray([bound]), one, np.asarray([chain])))
-
-    def queue(self, batch: Priced) -> None:
-        """Queue candidates that are in order of bound."""
+    def queue(self, batch: Priced, costs: StageCosts | None = None) -> None:
+        """Queue candidates that are in order of bound, with their costs if these are known."""
         self._batches.append(batch)
-        heapq.heappush(self._queue, (float(batch.bounds[0]), len(self._batches) - 1, 0))
+        number = len(self._batches) - 1
+        if costs is not None:
+            self._ahead[number] = 0, costs
+        heapq.heappush(self._queue, (float(batch.bounds[0]), number, 0))
 
     # -- visits --------------------------------------------------------------------------------------
 
@@ -187,11 +185,19 @@ class TrainingSearch:
             if row + 1 < len(batch.bounds):
                 heapq.heappush(self._queue, (float(batch.bounds[row + 1]), number, row + 1))
             one, chain = batch.many.take(np.asarray([row])), as_chain(batch.shares[row])
-            costs = self._costs_of(number, row)
-            self._place(one, chain, costs)
-            self._repeat_more(one, chain, costs)
+            self._visit_once(one, chain, self._costs_of(number, row))
             count += 1
             self.budget.progress("place", self.visited, bound, self.incumbent)
+
+    def _visit_once(self, one: Candidates, chain: Chain, costs: StageCosts) -> None:
+        strategy = as_strategy(one, 0)
+        if (strategy, chain) in self._seen:
+            return
+        self._seen.add((strategy, chain))
+        self.visited += 1
+        if not self._place(strategy, chain, costs):
+            self._weaken(one, chain)
+        self._repeat_more(one, chain, costs)
 
     def _costs_of(self, number: int, row: int) -> StageCosts:
         """Return the costs of a queued candidate; those of its batch are worked out some at a time."""
@@ -215,37 +221,51 @@ class TrainingSearch:
         bound = float(step_time_bounds(self.problem, more, costs)[0])
         legal = more.recompute_layers * more.pp * more.virtual < self.problem.model.layers
         if legal[0] and bound < self.incumbent * (1 - TOLERANCE):
-            self._push(bound, more, chain)
-            self._ahead[len(self._batches) - 1] = 0, costs
+            self.queue(Priced(np.asarray([bound]), more, np.asarray([chain])), costs)
 
-    def _place(self, one: Candidates, chain: Chain, costs: StageCosts) -> None:
-        problem, strategy = self.problem, as_strategy(one, 0)
-        if (strategy, chain) in self._seen:
-            return
-        self._seen.add((strategy, chain))
-        self.visited += 1
+    def _place(self, strategy: Strategy, chain: Chain, costs: StageCosts) -> bool:
+        """Place a strategy; return whether nothing is left to try with weaker chains."""
+        problem = self.problem
         split = best_split(problem, strategy, costs, 0, self.budget, self.incumbent)
         if split is None or split.bound >= self.incumbent * (1 - TOLERANCE):
-            return
+            return True
         if split.bound < split.seconds * (1 - TOLERANCE):
             self.unresolved.append(split.bound)
         if not split.layers:
-            return
+            return True
         gpus = nested_layout(strategy, chain, problem.hierarchy)
         if gpus is not None and self._accept(strategy, split.layers, gpus) <= split.seconds * (1 + TOLERANCE):
-            return
-        exact, proven = exact_layout(strategy, chain, problem.hierarchy, self.budget)
+            return True
+        exact, proven = self._exact_layout(strategy, chain)
         if exact is not None and self._accept(strategy, split.layers, exact) <= split.seconds * (
             1 + TOLERANCE
         ):
-            return
+            return True
         if not proven:
             self.unresolved.append(split.bound)
-        for weaker in weaker_chains(chain, len(self.levels)):
-            self._push(self._bound(one, weaker), one, weaker)
+        return False
 
-    def _bound(self, one: Candidates, chain: Chain) -> float:
-        return float(step_time_bounds(self.problem, one, self._costs(one, np.asarray([chain])))[0])
+    def _exact_layout(self, strategy: Strategy, chain: Chain) -> tuple[IntArray | None, bool]:
+        """Return what :func:`exact_layout` finds, once for strategies of the same mesh."""
+        s = strategy
+        mesh = (s.tp, s.pp, s.dp, s.cp, s.ep)
+        if (mesh, chain) not in self._layouts:
+            found = exact_layout(strategy, chain, self.problem.hierarchy, self.budget)
+            if found[1] is False:
+                return found
+            self._layouts[mesh, chain] = found
+        return self._layouts[mesh, chain]
+
+    def _weaken(self, one: Candidates, chain: Chain) -> None:
+        """Queue the weaker chains of a strategy whose chain could not be laid out."""
+        chains = weaker_chains(chain, len(self.levels))
+        if not chains:
+            return
+        shares, many = np.asarray(chains), one.take(np.zeros(len(chains), dtype=np.int64))
+        costs = self._costs(many, shares)
+        bounds = step_time_bounds(self.problem, many, costs)
+        order = np.argsort(bounds, kind="stable")
+        self.queue(Priced(bounds[order], many, shares[order]), costs.take(order))
 
     def _accept(self, strategy: Strategy, layers: list[int], gpus: IntArray) -> float:
         devices = [self.problem.hierarchy.gpus[gpu] for gpu in gpus]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from planner import units
 from planner.costs.training import RECOMPUTE, SHARDING
 from planner.placement import Decision, ServingProblem, Strategy, TrainingProblem, judge_training, prediction
 from planner.solve.budget import Budget
-from planner.solve.serving import PlacedService, ServingSearch, serving_strategies
+from planner.solve.serving import PlacedService, ServingSearch
 from planner.solve.training import PlacedStrategy, TrainingSearch, best_among, cheapest
 
 _TRAINING = {
@@ -85,10 +85,11 @@ def _reason(problem: TrainingProblem, best: PlacedStrategy, other: PlacedStrateg
     return f"{worst} takes {grown[worst]:.3g} s more per step"
 
 
-def serving_decisions(problem: ServingProblem, best: PlacedService, budget: Budget) -> list[Decision]:
-    """Return, per degree and per transfer, the best alternative and its loss."""
+def serving_decisions(
+    problem: ServingProblem, best: PlacedService, budget: Budget, everything: Sequence[Strategy]
+) -> list[Decision]:
+    """Return, per degree and per transfer, the best alternative among all strategies and its loss."""
     found = []
-    everything = serving_strategies(problem)
     for name, title in _SERVING.items():
         if budget.stopped():
             break

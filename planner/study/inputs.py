@@ -11,7 +11,8 @@ from typing import TypeVar
 from planner.costs import Calibration, load_calibration
 from planner.errors import DocumentError
 from planner.errors import Problem as DocumentProblem
-from planner.placement import InputReference, Inputs, Plan, Problem
+from planner.placement import InputReference, Inputs, Plan
+from planner.placement.mixed import AnyProblem
 from planner.schema import digest
 from planner.topology import Topology, load_topology
 from planner.workload import Workload, load_workload
@@ -93,7 +94,7 @@ class Study:
     topology: Topology
     workload: Workload
     calibration: Calibration
-    problems: dict[str, Problem]
+    problems: dict[str, AnyProblem]
     plan: Plan
 
 

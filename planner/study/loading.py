@@ -9,14 +9,16 @@ from planner.errors import DigestMismatchError, PlanError
 from planner.placement import (
     JobPlan,
     Plan,
-    Problem,
+    TrainingPlan,
     check,
     groups_for,
     make_problem,
 )
+from planner.placement.mixed import AnyProblem
 from planner.schema import load, presets
 from planner.study.hosts import clashing_cores, stated_part
 from planner.study.inputs import Documents, Sources, Study, load_documents
+from planner.study.mixed import mixed_problem
 from planner.workload import ResolvedJob
 
 KINDS = {"topology": "topologies", "workload": "workloads", "calibration": "calibrations"}
@@ -77,13 +79,18 @@ def _refuse_changes(plan: Plan, documents: Documents) -> None:
             raise DigestMismatchError(what, expected, content)
 
 
-def _problem(documents: Documents, plan: Plan, resolved: ResolvedJob) -> Problem:
+def _problem(documents: Documents, plan: Plan, resolved: ResolvedJob) -> AnyProblem:
     """Return the problem of one job: on the whole group of GPUs that it was solved on, or on its share."""
     placed = _placed(plan, resolved.job.name)
     topology, used = documents.topology, placed.gpus()
     unknown = [gpu for gpu in used if gpu not in set(topology.gpus)]
     if unknown:
         raise PlanError(f"the plan uses the GPU {unknown[0]!r}, which topology {topology.name!r} lacks")
+    if isinstance(placed, TrainingPlan) and placed.micro_batches:
+        mixed = mixed_problem(documents, resolved)
+        if mixed is None:
+            raise PlanError(f"{placed.name}: a plan on GPUs of several models for a job that cannot use them")
+        return mixed
     if len(plan.jobs) == 1:
         groups = groups_for(resolved.job, topology)
         gpus = next((group for group in groups if used and set(used) <= set(group)), groups[0])

@@ -2,71 +2,113 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 
-from planner.errors import NoPlanError, PlanError, WorkloadError
-from planner.placement.mixed import MixedPlacement, MixedTrainingProblem, check_mixed, make_mixed_problem
+from planner.errors import InfeasibleError, NoPlanError
+from planner.placement import Baseline, Decision
+from planner.placement.mixed import AnyProblem, MixedTrainingProblem, judge_mixed, make_mixed_problem
+from planner.placement.mixed_plan import mixed_plan
 from planner.solve import Budget, JobSolution
-from planner.solve.mixed import one_kind, search_mixed
+from planner.solve.degrees import degree_choices
+from planner.solve.mixed import MixedSolution, even_placement, mixed_strategies, price, search_mixed
 from planner.study.inputs import Documents
-from planner.workload import TrainingJob, Transformer
+from planner.workload import ResolvedJob, TrainingJob, Transformer
+
+Solver = Callable[[], tuple[AnyProblem, JobSolution, float]]
+PLAIN = {"virtual": 1, "ep": 1, "recompute_layers": 0, "overlap": 0, "offload": 0}
+"""What every mixed plan has of the degrees that it does not choose."""
 
 
-@dataclass(frozen=True)
-class MixedStudy:
-    """The best plan over all device models.
+def mixed_problem(documents: Documents, resolved: ResolvedJob) -> MixedTrainingProblem | None:
+    """Return the problem of a job on GPUs of several models together, ``None`` where it cannot use them so.
 
-    Attributes
-    ----------
-    placement
-        The plan on several models together; ``None`` where one model alone, ``best_alone``, is faster.
-    alone
-        The best plan on the nodes of each model alone, ``None`` where the job does not fit there.
-    seconds, bound
-        Step time of the better of both, and the proven lower bound over both spaces, s.
+    It can where the cluster has several models on one network, and the job is the training of a model
+    without experts whose degrees allow what every mixed plan has.
     """
-
-    problem: MixedTrainingProblem
-    placement: MixedPlacement | None
-    alone: dict[str, JobSolution | None]
-    seconds: float
-    bound: float
-
-    @property
-    def best_alone(self) -> str | None:
-        """The device model that is fastest alone."""
-        values = {name: one.value for name, one in self.alone.items() if one is not None}
-        return min(values, key=values.__getitem__) if values else None
+    topology, job, model = documents.topology, resolved.job, resolved.model
+    if not isinstance(job, TrainingJob) or not isinstance(model, Transformer) or model.experts is not None:
+        return None
+    if len({topology.device(gpu).name for gpu in topology.gpus}) < 2:
+        return None
+    if len(set(topology.hierarchy.levels[-1].domain_of)) > 1:
+        return None
+    problem = make_mixed_problem(job, model, topology, documents.calibration)
+    choices = degree_choices(problem.kinds[0])
+    return problem if all(value in choices[name] for name, value in PLAIN.items()) else None
 
 
-def plan_mixed(documents: Documents, budget: Budget) -> MixedStudy:
-    """Return the best plan of a training job on some or all device models of a cluster, checked by the judge.
+def best_with_mixed(
+    problem: MixedTrainingProblem, budget: Budget, one_model: Solver
+) -> tuple[AnyProblem, JobSolution, float]:
+    """Return the best of GPUs of one model and of several together, with the bound over both.
+
+    Parameters
+    ----------
+    one_model
+        Solves the job on GPUs of one model.
 
     Raises
     ------
-    WorkloadError
-        If the workload is not a single training job of a dense transformer.
+    InfeasibleError
+        If the job fits in neither way.
     NoPlanError
-        If neither space gave a plan in time, or none fits.
-    PlanError
-        If the judge finds a broken rule: a defect of the program.
+        If the time ended before there was a plan.
     """
-    resolved = documents.workload.jobs[0]
-    job, model = resolved.job, resolved.model
-    single = len(documents.workload.jobs) == 1
-    if not single or not isinstance(job, TrainingJob) or not isinstance(model, Transformer):
-        raise WorkloadError("mixed device models are planned for a single training job of a transformer")
-    problem = make_mixed_problem(job, model, documents.topology, documents.calibration)
-    names = [kind.device.name for kind in problem.kinds]
-    alone = {name: one_kind(problem, number, budget) for number, name in enumerate(names)}
-    found = [one for one in alone.values() if one is not None]
-    limit = min((one.value for one in found), default=float("inf"))
-    solution = search_mixed(problem, budget, limit)
-    if solution.seconds == float("inf"):
-        raise NoPlanError(f"job {job.name!r}: no plan on any device models together within the time")
-    if solution.placement is not None:
-        broken = check_mixed(problem, solution.placement, solution.seconds)
-        if broken:
-            raise PlanError("the plan breaks rules: " + "; ".join(broken))
-    bound = min([solution.bound, *(one.bound for one in found)])
-    return MixedStudy(problem, solution.placement, alone, solution.seconds, bound)
+    alone: JobSolution | None = None
+    refused: InfeasibleError | NoPlanError | None = None
+    own: AnyProblem = problem
+    try:
+        own, alone, bound = one_model()
+    except InfeasibleError as error:
+        refused, bound = error, float("inf")
+    except NoPlanError as error:
+        refused, bound = error, error.bound or 0.0
+    found = search_mixed(problem, budget, float("inf") if alone is None else alone.value)
+    bound = min(bound, found.bound)
+    if found.placement is not None:
+        return problem, _solution(problem, found, alone), bound
+    if alone is not None:
+        return own, replace(alone, searched=f"{alone.how}; {_searched(found)}"), bound
+    if bound == float("inf") and refused is not None:
+        raise refused
+    raise NoPlanError(f"job {problem.job.name!r}: no plan on GPUs of any models within the time", bound)
+
+
+def _searched(found: MixedSolution) -> str:
+    return f"on GPUs of several models together {found.evaluated:,} priced, {found.visited:,} placed"
+
+
+def _solution(
+    problem: MixedTrainingProblem, found: MixedSolution, alone: JobSolution | None
+) -> JobSolution:
+    assert found.placement is not None
+    plan = mixed_plan(problem, found.placement)
+    seconds = judge_mixed(problem, found.placement).step_time
+    rules = {"best on GPUs of one model": None if alone is None else alone.value}
+    even = even_placement(problem, price(problem, mixed_strategies(problem)))
+    rules["even split over all GPUs"] = None if even is None else even[1]
+    chosen = ", ".join(dict.fromkeys(plan.device_models))
+    decision = Decision(
+        decision="GPUs of several models",
+        chosen=chosen,
+        alternative="GPUs of one model",
+        loss=None if alone is None else alone.value / seconds - 1.0,
+        reason="stages have layers, and replicas micro-batches, as their GPUs are fast",
+    )
+    before = f"{alone.how}; " if alone is not None else ""
+    return JobSolution(
+        plan,
+        "step_time",
+        "s",
+        seconds,
+        found.bound,
+        found.evaluated + (alone.evaluated if alone else 0),
+        found.visited + (alone.visited if alone else 0),
+        [
+            Baseline(name=name, value=value, ratio=None if value is None else value / seconds)
+            for name, value in rules.items()
+        ],
+        [decision],
+        searched=before + _searched(found),
+    )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from planner.errors import InfeasibleError, TopologyError
+from planner.errors import InfeasibleError, TopologyError, WorkloadError
 from planner.placement import JobPlan
 from planner.placement.fleet import Shape
 from planner.solve import Budget
 from planner.study.fleet import Worth
 from planner.study.inputs import Documents
-from planner.workload import ResolvedJob
+from planner.workload import ResolvedJob, ServingJob, TrainingJob, Transformer
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ def offers(documents: Documents, budget: Budget, job: str | None = None) -> list
     ------
     TopologyError
         If no machine states a price.
+    WorkloadError
+        If there is no such job, or it runs no transformer.
     InfeasibleError
         If the job fits on none of the offers.
     NoPlanError
@@ -57,7 +59,9 @@ def offers(documents: Documents, budget: Budget, job: str | None = None) -> list
     found: list[Offer] = []
     priced = {name: part.nodes[0].machine.price for name, part in worth.machines.items()}
     if all(price is None for price in priced.values()):
-        raise TopologyError(f"no machine of {documents.topology.name!r} states a 'price'; add it in USD/h")
+        raise TopologyError(
+            f"no machine of {documents.topology.name!r} states a 'price'; add it in USD/h or use --price"
+        )
     for machine, price in priced.items():
         part = worth.machines[machine]
         for count in _counts(len(part.nodes)) if price is not None else []:
@@ -70,9 +74,35 @@ def offers(documents: Documents, budget: Budget, job: str | None = None) -> list
     return sorted(found, key=lambda offer: (offer.price, offer.value))
 
 
+def with_prices(documents: Documents, prices: Mapping[str, float]) -> Documents:
+    """Return documents whose machines have other prices, USD/h.
+
+    Raises
+    ------
+    TopologyError
+        If the topology has no machine of a name.
+    """
+    topology = documents.topology
+    known = {machine.name: machine for machine in topology.machine_types}
+    for name in prices:
+        if name not in known:
+            have = ", ".join(known)
+            raise TopologyError(f"topology {topology.name!r} has no machine {name!r} to price; it has {have}")
+    priced = {name: replace(known[name], price=price) for name, price in prices.items()}
+    nodes = tuple(
+        replace(node, machine=priced.get(node.machine.name, node.machine)) for node in topology.nodes
+    )
+    return replace(documents, topology=replace(topology, nodes=nodes)) if prices else documents
+
+
 def _job(documents: Documents, name: str | None) -> ResolvedJob:
-    jobs = documents.workload.jobs
-    return jobs[0] if name is None else next(one for one in jobs if one.job.name == name)
+    jobs = {one.job.name: one for one in documents.workload.jobs}
+    if name is not None and name not in jobs:
+        raise WorkloadError(f"the workload has no job {name!r}; it has {', '.join(jobs)}")
+    found = next(iter(jobs.values())) if name is None else jobs[name]
+    if not isinstance(found.job, TrainingJob | ServingJob) or not isinstance(found.model, Transformer):
+        raise WorkloadError(f"job {found.job.name!r}: only jobs that run a transformer get offers at a price")
+    return found
 
 
 def _counts(most: int) -> list[int]:

@@ -13,12 +13,13 @@ from planner.placement import Plan
 from planner.schema import Document, json_schema, write_text_atomic
 from planner.simulate.result import SimulationResult
 from planner.study.gates import Gates
+from planner.study.whatif import StudyDocument
 from planner.topology import DeviceCatalogue, TopologyDocument
 from planner.workload import ModelDocument, WorkloadDocument
 
 KINDS: tuple[type[Document], ...] = (
     TopologyDocument, DeviceCatalogue, WorkloadDocument, ModelDocument, Calibration, Plan, SimulationResult,
-    Samples, Verification, Gates,
+    Samples, Verification, Gates, StudyDocument,
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planner import __version__
@@ -30,11 +30,14 @@ from planner.placement import (
 from planner.placement.exchanges import recommender_flows
 from planner.placement.flows import link_loads, representative_nodes, serving_flows, training_flows
 from planner.placement.graph_flows import operator_flows
+from planner.placement.mixed import AnyProblem, MixedTrainingProblem
 from planner.placement.provenance import assumed_share
 from planner.solve import Budget, JobSolution, solve_job
 from planner.solve.budget import never
+from planner.solve.cuts import Cut
 from planner.study.hosts import clashing_cores
 from planner.study.inputs import Documents, Sources, Study, load_documents
+from planner.study.mixed import best_with_mixed, mixed_problem
 from planner.study.sharing import ShareSearch, make_share
 from planner.study.wishes import NO_WISHES, Wishes
 from planner.topology import Router, Topology
@@ -56,7 +59,7 @@ class Solved:
         Share of the objective that each job stands for.
     """
 
-    problems: dict[str, Problem]
+    problems: dict[str, AnyProblem]
     solutions: dict[str, JobSolution]
     objective: Objective
     bound: float
@@ -124,7 +127,7 @@ def finished(documents: Documents, solved: Solved, budget: Budget, sources: Sour
 
 
 def _solve_alone(documents: Documents, resolved: ResolvedJob, budget: Budget, wishes: Wishes) -> Solved:
-    """Solve a job on each connected group of equal GPUs and keep the best: a plan never mixes groups."""
+    """Solve a job on each connected group of equal GPUs, and training on all models of a cluster together."""
     name, topology = resolved.job.name, documents.topology
     groups = groups_for(resolved.job, topology) if topology.gpus else []
     if not groups:
@@ -135,7 +138,13 @@ def _solve_alone(documents: Documents, resolved: ResolvedJob, budget: Budget, wi
         make_problem(resolved.job, resolved.model, topology, documents.calibration, gpus)
         for gpus in wishes.groups(name, topology.gpus, groups)
     ]
-    problem, best, bound = _best_of(problems, budget, wishes.start(name))
+
+    def one_model() -> tuple[AnyProblem, JobSolution, float]:
+        return _best_of(problems, budget, wishes.start(name), wishes.cuts)
+
+    placed = any(fix.is_place for fix in wishes.fixes)
+    mixed = None if placed else mixed_problem(documents, resolved)
+    problem, best, bound = one_model() if mixed is None else best_with_mixed(mixed, budget, one_model)
     return Solved(
         {name: problem},
         {name: best},
@@ -147,11 +156,11 @@ def _solve_alone(documents: Documents, resolved: ResolvedJob, budget: Budget, wi
 
 
 def _best_of(
-    problems: list[Problem], budget: Budget, start: JobPlan | None
+    problems: list[Problem], budget: Budget, start: JobPlan | None, cuts: Sequence[Cut]
 ) -> tuple[Problem, JobSolution, float]:
     """Return the best solution of several problems, and the least bound over all of them."""
     if len(problems) == 1:
-        solution = solve_job(problems[0], budget, start=start)
+        solution = solve_job(problems[0], budget, start=start, cuts=cuts)
         return problems[0], solution, solution.bound
     solved: list[tuple[Problem, JobSolution]] = []
     refused: list[InfeasibleError] = []
@@ -159,7 +168,7 @@ def _best_of(
     late: NoPlanError | None = None
     for problem in problems:
         try:
-            solution = solve_job(problem, budget, explain=False, start=start)
+            solution = solve_job(problem, budget, explain=False, start=start, cuts=cuts)
         except InfeasibleError as error:
             refused.append(error)
             continue
@@ -173,7 +182,7 @@ def _best_of(
         raise late or _joined(refused)
     problem, best = min(solved, key=lambda item: item[1].value)
     if not budget.over:
-        again = solve_job(problem, budget, start=start)
+        again = solve_job(problem, budget, start=start, cuts=cuts)
         best = again if again.value <= best.value else best
     return problem, best, min(bounds)
 
@@ -268,7 +277,7 @@ def _proof(how: str, *, proven: bool) -> str:
     )
 
 
-def busiest_links(topology: Topology, placed: Mapping[str, tuple[Problem, JobPlan]]) -> list[LinkLoad]:
+def busiest_links(topology: Topology, placed: Mapping[str, tuple[AnyProblem, JobPlan]]) -> list[LinkLoad]:
     """Return the links under the traffic of all jobs, busiest first, as many as the picture needs.
 
     Training traffic is symmetric over nodes; two representative nodes stand for all.
@@ -285,8 +294,10 @@ def busiest_links(topology: Topology, placed: Mapping[str, tuple[Problem, JobPla
     return ordered[:NUM_LINKS]
 
 
-def _loads(problem: Problem, plan: JobPlan, router: Router) -> list[LinkLoad]:
+def _loads(problem: AnyProblem, plan: JobPlan, router: Router) -> list[LinkLoad]:
     every = 10**9
+    if isinstance(problem, MixedTrainingProblem):
+        problem = problem.kinds[0]  # bytes sent do not depend on the device
     if isinstance(problem, TrainingProblem) and isinstance(plan, TrainingPlan):
         nodes = representative_nodes(plan.strategy, plan.ranks())
         return link_loads(training_flows(problem, plan, nodes), router, plan.prediction.step_time, every)

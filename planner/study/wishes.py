@@ -17,6 +17,8 @@ from planner.placement import (
 )
 from planner.solve import Budget
 from planner.solve.attempts import may_fit
+from planner.solve.cuts import Cut
+from planner.solve.cuts import sentence as cut_sentence
 from planner.solve.degrees import degree_choices, divisors, powers_of_two
 from planner.solve.fixes import Fix, FixError, allowed_gpus, checked, explained, fixed_job, sentence
 from planner.study.inputs import Documents
@@ -34,10 +36,13 @@ class Wishes:
     ----------
     hint
         Its decisions, judged anew, are the first incumbent where they are legal.
+    cuts
+        Strategies of a workload's only job, a service, that are left out.
     """
 
     hint: Plan | None = None
     fixes: tuple[Fix, ...] = ()
+    cuts: tuple[Cut, ...] = ()
 
     def restricted(self, documents: Documents) -> Documents:
         """Return the documents with the degrees of every job held to the fixed values.
@@ -60,8 +65,9 @@ class Wishes:
 
     @property
     def proviso(self) -> str:
-        """What the proof has to add for the fixes, empty without any."""
-        return f"; the search space is held to {', '.join(map(str, self.fixes))}" if self.fixes else ""
+        """What the proof has to add for fixes and cuts, empty without any."""
+        held = f"; the search space is held to {', '.join(map(str, self.fixes))}" if self.fixes else ""
+        return held + (f"; {cut_sentence(self.cuts)}" if self.cuts else "")
 
     def _held(self, resolved: ResolvedJob) -> ResolvedJob:
         if isinstance(resolved.job, TrainingJob):
@@ -90,7 +96,9 @@ class Wishes:
             return error
         if len(documents.workload.jobs) > 1:
             named = [*map(str, self.fixes), *error.conflicts]
-            return InfeasibleError(sentence(error), named, "drop one of the fixes, or solve one job at a time")
+            return InfeasibleError(
+                sentence(error), named, "drop one of the fixes, or solve one job at a time"
+            )
         resolved = documents.workload.jobs[0]
         groups = connected_groups(documents.topology)
 

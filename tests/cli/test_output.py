@@ -113,7 +113,7 @@ def test_a_taken_folder_is_refused_before_solving(tmp_path: Path, monkeypatch: p
     taken = tmp_path / "out"
     taken.mkdir()
     (taken / "plan.yaml").write_text("mine")
-    monkeypatch.setattr("planner.cli.solving.solve", lambda *_: pytest.fail("solved all the same"))
+    monkeypatch.setattr("planner.cli.searching.Search.solve", lambda *_: pytest.fail("solved all the same"))
     result = CliRunner().invoke(cli, ["solve", str(machine), str(job), "-o", str(taken)])
     assert result.exit_code == 1
     assert "already exists; use --force" in result.stderr
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_solving(
 ) -> None:
     """A file in the way, or a read-only parent, is reported with the way out."""
     machine, job = write_inputs(tmp_path)
-    monkeypatch.setattr("planner.cli.solving.solve", lambda *_: pytest.fail("solved all the same"))
+    monkeypatch.setattr("planner.cli.searching.Search.solve", lambda *_: pytest.fail("solved all the same"))
     for folder in ("machine.yaml", "machine.yaml/out", "/proc/out"):
         result = CliRunner().invoke(cli, ["solve", str(machine), str(job), "-o", str(tmp_path / folder)])
         assert result.exit_code in (1, 2)
@@ -141,7 +141,7 @@ def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied")  # root could write anywhere
 
     monkeypatch.setattr("planner.cli.places.tempfile.mkdtemp", refused)
-    monkeypatch.setattr("planner.cli.solving.solve", lambda *_: pytest.fail("solved all the same"))
+    monkeypatch.setattr("planner.cli.searching.Search.solve", lambda *_: pytest.fail("solved all the same"))
     result = CliRunner().invoke(cli, ["solve", str(machine), str(job), "-o", str(tmp_path / "out")])
     assert result.exit_code == 1
     assert "cannot be written: Permission denied; choose another place with --output" in result.stderr

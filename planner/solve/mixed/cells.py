@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ortools.sat.python import cp_model
 
 from planner.placement.mixed import MixedTrainingProblem
+from planner.solve.budget import Budget
+from planner.solve.engine import run_model
 from planner.solve.expressions import Expression, add_up
 from planner.solve.mixed.space import Rows, slots, stage_room
 
@@ -256,17 +258,9 @@ class CellModel:
         chosen = [self.on[s, d, int(kinds[s, d])] for s in range(self.stages) for d in range(self.replicas)]
         self.model.add_bool_or(~on for on in chosen)
 
-    def solve(self, seconds: float, seed: int) -> tuple[Cells | None, float]:
+    def solve(self, budget: Budget) -> tuple[Cells | None, float]:
         """Return the best choice, ``None`` where none is within the limit, and a lower bound, s."""
-        solver = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = max(seconds, 0.01)
-        solver.parameters.random_seed = seed
-        solver.parameters.num_workers = 1
-        if self.few:
-            solver.parameters.linearization_level = 2
-        solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
-        status = solver.solve(self.model)
-        assert status != cp_model.MODEL_INVALID, self.model.validate()
+        solver, status = run_model(self.model, budget, linearization=2 if self.few else 1)
         if status == cp_model.INFEASIBLE:
             return None, float("inf")
         bound = max(solver.best_objective_bound, 0.0) / TICKS

@@ -112,7 +112,7 @@ class MixedSearch:
 
     def _within(self, model: CellModel, bound: float) -> Iterator[Cells]:
         while True:
-            cells, least = model.solve(min(PATIENCE, self.budget.left), self.budget.seed)
+            cells, least = model.solve(self.budget.part(min(PATIENCE, self.budget.left)))
             if least < (cells.seconds if cells is not None else float("inf")) * (1 - TOLERANCE):
                 self.unresolved.append(max(bound, least))
             if cells is None:

@@ -64,7 +64,7 @@ class Relaxation:
         ]
 
     def _build(self) -> None:
-        found, helper = self.found, model_builder.Model()  # type: ignore[no-untyped-call]
+        found, helper = self.found, model_builder.Model()
         self._model, self._helper = helper, helper.helper
         h = self._helper
         self._x = [h.add_var() for _ in range(len(found.work))]

@@ -12,6 +12,8 @@ from planner.schema import Document, Name, Record, Seconds, load
 from planner.study.whatif.paths import split_quantity
 
 Scalar = str | int | float | bool
+RESERVED = frozenset({"status", "decision", "message"})
+"""Columns of a result beside parameters and metrics."""
 Value = Scalar | list[Scalar] | list[list[Scalar]]
 
 
@@ -141,6 +143,9 @@ class StudyDocument(Document):
         titles = [parameter.title for parameter in self.vary]
         if len(set(titles)) < len(titles):
             raise ValueError("two parameters have the same label")
+        taken = set(titles) & RESERVED
+        if taken:
+            raise ValueError(f"{min(taken)!r} is a column of every result; choose another label")
         lengths = {len(parameter.settings()) for parameter in self.vary}
         if self.combine == "zip" and len(lengths) > 1:
             raise ValueError(f"'zip' needs as many values for each parameter, not {sorted(lengths)}")
