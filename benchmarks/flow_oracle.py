@@ -1,14 +1,17 @@
 """Judge the network model: finish time of every flow against an independent flow-level simulator.
 
-``python -m benchmarks.flow_oracle FOLDER [--json OUT]`` replays every trace of FOLDER, prints one table and
-writes the figures. CPU time is that of the replay alone, after one tiny replay that loads what is compiled;
-the reference simulator's CPU time is read from the table in the folder's README, where there is one.
+``python -m benchmarks.flow_oracle FOLDER [--json OUT] [--simgrid]`` replays every trace of FOLDER, plain or
+gzip-compressed, prints one table and writes the figures. CPU time is that of the replay alone, after one tiny
+replay that loads what is compiled; that of the reference simulator is read from the table in the folder's
+README, where there is one. With ``--simgrid`` SimGrid runs beside each replay: its CPU time is taken instead, and its
+finish times where a trace records none.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import planner
+from benchmarks import simgrid
 from planner.errors import PlannerError
 from planner.simulate import FlowTrace, LinkSpec, TracedFlow, load_trace, replay
 
@@ -52,16 +56,20 @@ class Scenario:
     failure: str = ""
 
 
-def judge(path: Path, reference_cpu: float | None) -> Scenario:
-    """Replay one trace and compare it with its recorded finish times."""
+def judge(path: Path, reference_cpu: float | None, program: Path | None = None) -> Scenario:
+    """Replay one trace and compare it with its recorded finish times, or with those of SimGrid's program."""
     try:
         trace = load_trace(path)
         started = time.process_time()
         finish = replay(trace).finish
         cpu = time.process_time() - started
+        beside = simgrid.replay(program, trace) if program else None
     except PlannerError as failure:
         return Scenario(path.name, 0, 1.0, None, None, None, reference_cpu, str(failure))
     recorded = [flow.finish for flow in trace.flows]
+    if beside is not None:
+        reference_cpu = beside.cpu
+        recorded = beside.finish.tolist() if None in recorded else recorded
     if not recorded or None in recorded:
         unknown = "the trace records no finish times"
         return Scenario(path.name, len(recorded), 1.0, None, None, cpu, reference_cpu, unknown)
@@ -78,14 +86,16 @@ def judge(path: Path, reference_cpu: float | None) -> Scenario:
     )
 
 
-def run(folder: Path) -> list[Scenario]:
+def run(folder: Path, *, with_simgrid: bool = False) -> list[Scenario]:
     """Judge every trace of a folder."""
     paths = sorted(path for path in folder.iterdir() if path.name.endswith((".json", ".json.gz")))
     if not paths:
         raise PlannerError(f"{folder} holds no trace (*.json, *.json.gz)")
     _warm_up()
     cpus = oracle_cpus(folder / "README.md")
-    return [judge(path, cpus.get(path.name)) for path in paths]
+    with tempfile.TemporaryDirectory() as place:
+        program = simgrid.build(Path(place)) if with_simgrid else None
+        return [judge(path, cpus.get(path.name), program) for path in paths]
 
 
 def oracle_cpus(readme: Path) -> dict[str, float]:
@@ -151,8 +161,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.flow_oracle", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder of traces")
     parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--simgrid", action="store_true", help="run SimGrid beside, where it is installed")
     options = parser.parse_args(arguments)
-    scenarios = run(options.folder)
+    if options.simgrid and not simgrid.is_installed():
+        parser.error("SimGrid is not installed: apt-get install libsimgrid-dev g++")
+    scenarios = run(options.folder, with_simgrid=options.simgrid)
     document = report(scenarios)
     print(table(scenarios))
     summary = document["summary"]

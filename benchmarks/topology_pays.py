@@ -21,7 +21,7 @@ from planner.costs import load_calibration
 from planner.placement import (
     Objective,
     Plan,
-    Problem,
+    Problems,
     TrainingPlan,
     TrainingProblem,
     check,
@@ -144,7 +144,7 @@ def blind_plan(problem: TrainingProblem, plan: Plan, job: TrainingPlan) -> Plan:
     return blind
 
 
-def step_seconds(problems: dict[str, Problem], plan: Plan) -> float:
+def step_seconds(problems: Problems, plan: Plan) -> float:
     """Return the simulated step time of a plan with one training job, s."""
     seconds = simulate_plan(problems, plan).jobs[0].step_time
     assert seconds is not None

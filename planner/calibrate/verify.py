@@ -16,7 +16,8 @@ from planner.calibrate.verification import TOLERANCE, Unverified, Verification, 
 from planner.calibrate.verify_jobs import serving_checks, training_checks
 from planner.calibrate.verify_plan import Check, Checks
 from planner.errors import CalibrationError
-from planner.placement import Plan, Problem, ServingPlan, TrainingPlan
+from planner.placement import Plan, ServingPlan, TrainingPlan
+from planner.placement.mixed import AnyProblem, MixedTrainingProblem
 from planner.placement.problem import ServingProblem, TrainingProblem
 from planner.topology import Topology
 
@@ -52,7 +53,7 @@ class Result:
 
 
 def verify_plan(
-    plan: Plan, problems: Mapping[str, Problem], topology: Topology, calibration: str, backend: Backend,
+    plan: Plan, problems: Mapping[str, AnyProblem], topology: Topology, calibration: str, backend: Backend,
     rules: VerifyRules,
 ) -> Result:  # fmt: skip
     """Measure what a plan predicts.
@@ -117,7 +118,7 @@ def ranks_for(plan: Plan, backend: Backend) -> int:
     return max(1, min(wanted, there))
 
 
-def checks_of(plan: Plan, problems: Mapping[str, Problem], backend: Backend, world: int) -> Checks:
+def checks_of(plan: Plan, problems: Mapping[str, AnyProblem], backend: Backend, world: int) -> Checks:
     """Return the checks of all jobs; a job that cannot be run is noted unless it is the only one.
 
     Raises
@@ -141,11 +142,13 @@ def checks_of(plan: Plan, problems: Mapping[str, Problem], backend: Backend, wor
     return found
 
 
-def _job_checks(problem: Problem, job: object, backend: Backend, world: int) -> Checks:
+def _job_checks(problem: AnyProblem, job: object, backend: Backend, world: int) -> Checks:
     if isinstance(problem, ServingProblem) and isinstance(job, ServingPlan):
         return serving_checks(problem, job, backend, world)
     if isinstance(problem, TrainingProblem) and isinstance(job, TrainingPlan):
         return training_checks(problem, job, backend, world)
+    if isinstance(problem, MixedTrainingProblem):
+        raise CalibrationError(f"job {problem.job.name!r} is on GPUs of several models: verify one of them")
     raise CalibrationError("only transformers that are trained or served can be built here")
 
 

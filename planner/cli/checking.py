@@ -10,10 +10,13 @@ import click
 from planner.cli.group import common_options, examples, moved_inputs, verbosity, wants_json
 from planner.cli.manifests import CheckCommand
 from planner.cli.output import print_json, print_summary
+from planner.costs import load_calibration
+from planner.costs.coefficients import DEFAULT_CALIBRATION
 from planner.errors import DocumentError, PlanError, PlannerError
 from planner.placement import Plan
-from planner.report import explanation, shadow_table
-from planner.schema import load_any
+from planner.report import Summary, explanation, shadow_table
+from planner.report.inventory import inventory
+from planner.schema import load_any, presets
 from planner.study import check_study, load_study, shadows
 from planner.study.schemas import KINDS
 from planner.topology import load_topology
@@ -76,8 +79,13 @@ def _problems(path: Path, moved: dict[str, str | None], *, force: bool) -> list[
     return []
 
 
-@click.command("explain", epilog=examples("planner explain out/plan.yaml"))
-@click.argument("plan", type=FILE)
+@click.command(
+    "explain",
+    epilog=examples(
+        "planner explain out/plan.yaml", "planner explain multimodal-serving --topology gh200-dual"
+    ),
+)
+@click.argument("plan")
 @click.option("--force", is_flag=True, help="Accept inputs that changed since the plan was made.")
 @click.option(
     "--shadow", is_flag=True, help="Solve again with one more node or GPU, more memory, faster links."
@@ -94,7 +102,7 @@ def _problems(path: Path, moved: dict[str, str | None], *, force: bool) -> list[
 @click.pass_context
 def explain_command(
     ctx: click.Context,
-    plan: Path,
+    plan: str,
     force: bool,
     shadow: bool,
     time_limit: float,
@@ -102,14 +110,46 @@ def explain_command(
     workload: str | None,
     calibration: str | None,
 ) -> None:
-    """Say which alternatives lost and by how much, which patterns apply, and what limits PLAN."""
-    study = load_study(plan, topology=topology, workload=workload, calibration=calibration, force=force)
+    """Say which alternatives lost and by how much, which patterns apply, and what limits PLAN.
+
+    In place of a plan a workload, a file or the name of a preset: the class and the pattern of each of its
+    flows, and on the machine of --topology the thresholds between memory modes.
+    """
+    if _is_workload(plan):
+        machine = load_topology(topology) if topology is not None else None
+        summary = inventory(
+            load_workload(plan), machine, load_calibration(calibration or DEFAULT_CALIBRATION)
+        )
+        _show(ctx, summary)
+        return
+    study = load_study(Path(plan), topology=topology, workload=workload, calibration=calibration, force=force)
     summary = explanation(study.plan, study.workload.document, study.topology)
     if shadow:
         from planner.solve import Budget
 
         table = shadow_table(shadows(study, Budget(time_limit)), study.plan.objective.unit)
         summary = replace(summary, tables=(*summary.tables, table))
+    _show(ctx, summary)
+
+
+def _is_workload(name: str) -> bool:
+    """Whether a name is that of a workload, a file or a preset, rather than of a plan.
+
+    Raises
+    ------
+    BadParameter
+        If it is neither a file nor a preset.
+    """
+    path = Path(name)
+    if path.is_file():
+        return load_any(path, {kind.kind: kind for kind in KINDS}).kind == "workload"
+    if name in presets.names("workloads"):
+        return True
+    raise click.BadParameter(f"{name!r} is neither a file nor a shipped workload", param_hint="PLAN")
+
+
+def _show(ctx: click.Context, summary: Summary) -> None:
+    """Print a summary as tables or as JSON."""
     if wants_json(ctx):
         tables = [{"title": t.title, "columns": t.columns, "rows": t.rows} for t in summary.tables]
         print_json(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from planner.cli.group import common_options, examples, moved_inputs, verbosity, wants_json
 from planner.cli.output import print_json, print_summary, print_table, progress, stdout_console
 from planner.cli.places import check_file
-from planner.report import Table, chrome_trace, plan_summary
-from planner.schema import dump_yaml, write_text_atomic
+from planner.report import Table, chrome_trace, plan_summary, request_table
+from planner.schema import dump_yaml, load, write_text_atomic
 from planner.study import load_study
+
+if TYPE_CHECKING:
+    from planner.simulate.measures import RequestRecords
 
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 SERIES = {"jobs": {"__all__": {"timeline", "latency_cdf"}}, "links": {"__all__": {"series"}}}
@@ -34,8 +38,17 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     type=click.IntRange(min=100),
     help="Requests to simulate (serving).",
 )
+@click.option(
+    "--schedule",
+    default="plan",
+    show_default=True,
+    type=click.Choice(["plan", "zero-bubble"]),
+    help="Pipeline schedule (training): the plan's, or ZB-H1 with split backward passes.",
+)
+@click.option("--scenario", type=EXISTING, help="Stragglers, slow links and failures (training; scenario/1).")
 @click.option("-o", "--output", type=FILE, help="Where to write the result (YAML).")
 @click.option("--trace", type=FILE, help="Where to write a trace for Perfetto (JSON).")
+@click.option("--requests-table", type=FILE, help="Where to write every request (CSV; serving).")
 @click.option("--force", is_flag=True, help="Accept inputs that changed since the plan; replace files.")
 @moved_inputs
 @common_options
@@ -45,25 +58,41 @@ def simulate_command(
     plan: Path,
     seed: int,
     requests: int,
+    schedule: Literal["plan", "zero-bubble"],
+    scenario: Path | None,
     output: Path | None,
     trace: Path | None,
+    requests_table: Path | None,
     force: bool,
     topology: str | None,
     workload: str | None,
     calibration: str | None,
 ) -> None:
     """Simulate PLAN: step time or latency percentiles, link saturation, a trace."""
-    from planner.simulate import simulate_plan
+    from planner.simulate import Scenario, simulate_plan
 
     check_file(output, force=force)
     check_file(trace, force=force)
+    check_file(requests_table, force=force)
+    happening = None if scenario is None else load(scenario, Scenario)
     study = load_study(plan, topology=topology, workload=workload, calibration=calibration, force=force)
+    records: dict[str, RequestRecords] = {}
     with progress("simulating", verbosity(ctx)):
-        result = simulate_plan(study.problems, study.plan, seed=seed, requests=requests)
+        result = simulate_plan(
+            study.problems,
+            study.plan,
+            seed=seed,
+            requests=requests,
+            schedule=schedule,
+            scenario=happening,
+            collect=records.__setitem__,
+        )
     if output is not None:
         write_text_atomic(output, dump_yaml(result))
     if trace is not None:
         write_text_atomic(trace, json.dumps(chrome_trace(result)))
+    if requests_table is not None:
+        write_text_atomic(requests_table, request_table(records))
     if wants_json(ctx):
         print_json(result.model_dump(by_alias=True, exclude=SERIES))
         return

@@ -83,9 +83,9 @@ def solve_command(
 ) -> None:
     """Place WORKLOAD on TOPOLOGY: each is a file or the name of a preset.
 
-    Services with limits are simulated and solved again, without the strategies whose simulation breaks a limit,
-    until the simulated limits hold. Prints the plan with its proof and leaves plan.yaml, k8s/, launch/, report.html and summary.json in a
-    folder. Ctrl-C ends the search and keeps the best plan found.
+    Services with limits are solved again, without the strategies whose simulation breaks a limit, until the
+    simulated limits hold. Prints the plan with its proof and leaves plan.yaml, k8s/, launch/, report.html and
+    summary.json in a folder. Ctrl-C ends the search and keeps the best plan found.
     """
     with interrupts() as signals:
         documents = load_documents(Sources(topology, workload, calibration))
@@ -99,10 +99,9 @@ def solve_command(
             cut = signals.asked
             result = None
             if simulate and not cut:
-                again = (
-                    partial(asked.solve, documents, budget, sources) if asked.may_refine(documents) else None
-                )
-                refined = refine(study, partial(_simulated, seed=seed, signals=signals), budget, again)
+                again = partial(asked.solve, documents, budget, sources)
+                brief = partial(_simulated, seed=seed, signals=signals)
+                refined = refine(study, brief, budget, again if asked.may_refine(documents) else None)
                 study, result = refined.study, refined.result
         files = bundle_files(study, result, folder / PLAN)
         write_folder(folder, files, force=force)
@@ -119,11 +118,14 @@ def solve_command(
 
 def _simulated(study: Study, seed: int, signals: Interrupts) -> SimulationResult | None:
     """Simulate briefly; an interrupt meanwhile keeps the plan without a simulation."""
-    from planner.simulate import simulate_plan
+    from planner.simulate import PredictedOnlyError, simulate_plan
 
     signals.waiting = False
     try:
         return simulate_plan(study.problems, study.plan, seed=seed, requests=QUICK_REQUESTS)
+    except PredictedOnlyError as error:
+        click.echo(f"planner: {error}; the plan is written without a simulation", err=True)
+        return None
     except KeyboardInterrupt:
         click.echo("planner: interrupted; the plan is written without a simulation", err=True)
         return None

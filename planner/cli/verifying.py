@@ -77,7 +77,7 @@ def verify_command(
     for place in (output, refreshed):
         check_file(place, force=force)
     study = load_study(plan, topology=topology, workload=workload, calibration=calibration, force=force)
-    own = {problem.device.name for problem in study.problems.values()}
+    own = {study.topology.device(gpu).name for job in study.plan.jobs for gpu in job.gpus()}
     kind = device or ("cpu" if own <= HOST_CORES else "cuda")
     local = int(os.environ.get("LOCAL_RANK", "0")) if kind == "cuda" else 0
     backend = backend_for("cpu" if kind == "cpu" else "cuda", index=local)

@@ -189,8 +189,7 @@ def stage_bytes(setting: Setting) -> StageBytes:
 def stage_times(terms: StepTerms, stack: StackCoefficients) -> StageTimes:
     """Return the stage times that a stack makes of the terms of a step."""
     parts_dense = layer_parts(terms, terms.dense, stack, stack.host)
-    parts_moe = layer_parts(terms, terms.moe, stack, stack.host_moe)
-    parts_moe = _with_experts(terms, parts_moe)
+    parts_moe = _expert_parts(terms, stack)
     breakdown = {f"dense_{name}": value for name, value in parts_dense.items()}
     breakdown |= {f"moe_{name}": value for name, value in parts_moe.items()}
     sync = _scaled(terms.sync, stack.data * terms.trained)
@@ -201,7 +200,7 @@ def stage_times(terms: StepTerms, stack: StackCoefficients) -> StageTimes:
     again = _again(terms, stack, parts_dense, parts_moe)
     return StageTimes(
         num_micro_batches=terms.num_micro_batches,
-        dense=_total(parts_dense), moe=_total(parts_moe),
+        dense=_total(parts_dense), moe=_total(parts_moe) + np.zeros_like(terms.hop),
         first=np.asarray(stack.head * terms.embedding),
         last=np.asarray(stack.head * (3 * terms.head + terms.logits) + stack.micro_batch),
         hop=terms.hop,
@@ -216,7 +215,11 @@ def stage_times(terms: StepTerms, stack: StackCoefficients) -> StageTimes:
     )  # fmt: skip
 
 
-def _with_experts(terms: StepTerms, parts: dict[str, FloatArray]) -> dict[str, FloatArray]:
+def _expert_parts(terms: StepTerms, stack: StackCoefficients) -> dict[str, FloatArray]:
+    """Return the parts of an expert layer's time, none where the model has no such layers."""
+    if not terms.has_experts.any():
+        return {}
+    parts = layer_parts(terms, terms.moe, stack, stack.host_moe)
     return {name: np.where(terms.has_experts, value, 0.0) for name, value in parts.items()}
 
 
@@ -228,7 +231,7 @@ def _again(
         return np.zeros(len(terms.block)), np.zeros(len(terms.block))
     full = replace(terms, recompute=np.full_like(terms.recompute, FULL))
     whole = layer_parts(full, terms.dense, stack, stack.host)
-    expert = _with_experts(terms, layer_parts(full, terms.moe, stack, stack.host_moe))
+    expert = _expert_parts(full, stack)
     return tuple(
         np.where(terms.block, _total(more) - _total(usual), 0.0)
         for more, usual in ((whole, dense), (expert, moe))

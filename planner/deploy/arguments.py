@@ -163,6 +163,15 @@ def _memory_arguments(plan: TrainingPlan) -> list[str]:
         "selective": ["--recompute-granularity=selective"],
         "full": ["--recompute-granularity=full", "--recompute-method=uniform", "--recompute-num-layers=1"],
     }[plan.strategy.recompute]
+    if plan.strategy.recompute_layers:
+        layers = plan.strategy.recompute_layers
+        arguments = [arguments[0], "--recompute-method=block", f"--recompute-num-layers={layers}"]
+    if plan.strategy.offload == "optimizer":
+        arguments = [*arguments, "--optimizer-cpu-offload", "--use-precision-aware-optimizer"]
+    elif plan.strategy.offload != "none":
+        raise DeployError(
+            f"job {plan.name!r}: Megatron-LM has no argument to offload {plan.strategy.offload}"
+        )
     sharding = plan.strategy.sharding
     if sharding != "none":
         arguments = [*arguments, "--use-distributed-optimizer"]

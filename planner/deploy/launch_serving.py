@@ -20,6 +20,7 @@ from planner.deploy.ports import LaunchPorts
 from planner.deploy.shares import Share, host_name, nccl_environment
 from planner.deploy.shell import array, defaults, exports, script
 from planner.deploy.stages import Pool, memory_modes, pools
+from planner.deploy.verify_start import NAME, planned, verify_script
 from planner.placement.bindings import as_core_list
 from planner.placement.plan import Replica, ServingPlan
 from planner.workload import ServingJob
@@ -64,6 +65,7 @@ def serving_files(context: Context, job: ServingPlan, ports: LaunchPorts) -> dic
     files["start.sh"] = script(
         f"Starts what job {job.name} of plan {context.plan.name} runs on this host.", _START
     )
+    files[NAME] = verify_script()
     files["nodes"] = "".join(f"{host} {name}\n" for host, name in rows)
     return files
 
@@ -136,13 +138,15 @@ def _server_script(
         # The model may be elsewhere on these hosts than in a container.
         '[[ -z "${MODEL:-}" ]] || arguments[0]="$MODEL"\n',
         _numactl(share.cores, numbers) + _BIND,
-        'exec "${bind[@]}" "${program[@]}" "${arguments[@]}" "$@"\n',
+        planned(share.cores, numbers, devices, network),
+        'exec "${bind[@]}" "${verify[@]}" "${program[@]}" "${arguments[@]}" "$@"\n',
     )
 
 
 def _stage_script(context: Context, job: ServingPlan, pool: Pool, port: int) -> str:
     program = context.target.program(job.name, pool.name)
     workers, placement = num_workers(pool.stage, pool.placement), pool.placement
+    cores, domains = parse_cores(placement.core_list), [domain_number(pool.node.machine, pool.numa)]
     env = {
         "PLANNER_STAGE": pool.name,
         "PLANNER_WORKERS": str(workers),
@@ -159,6 +163,7 @@ def _stage_script(context: Context, job: ServingPlan, pool: Pool, port: int) -> 
         defaults(env),
         own,
         array("arguments", program.arguments),
-        _numactl(parse_cores(placement.core_list), [domain_number(pool.node.machine, pool.numa)]) + _BIND,
-        'exec "${bind[@]}" "${program[@]}" "${arguments[@]}" "$@"\n',
+        _numactl(cores, domains) + _BIND,
+        planned(cores, domains, {}, {}),
+        'exec "${bind[@]}" "${verify[@]}" "${program[@]}" "${arguments[@]}" "$@"\n',
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from planner.placement.graphs import OperatorsProblem, operators_objective, operators_problems
 from planner.placement.mixed import AnyProblem, MixedTrainingProblem, judge_mixed
-from planner.placement.mixed_plan import mixed_plan_problems, placement_of
+from planner.placement.mixed_plan import mixed_claims, mixed_plan_problems, placement_of
 from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.plan import JobPlan, Plan, ServingPlan, TrainingPlan
 from planner.placement.problem import ServingProblem, TrainingProblem
@@ -17,7 +18,7 @@ from planner.placement.serving import judge_serving, serving_outcome_problems, s
 from planner.placement.stated import misplaced_transfers, stated_serving, stated_training
 from planner.placement.training import judge_training, training_memory_problems, training_problems
 
-Problems = dict[str, AnyProblem]
+Problems = Mapping[str, AnyProblem]
 
 
 def objective(problem: AnyProblem, plan: JobPlan) -> float:
@@ -48,7 +49,7 @@ def objective(problem: AnyProblem, plan: JobPlan) -> float:
 def check_job(problem: AnyProblem, plan: JobPlan) -> list[str]:
     """Return every rule that one job's plan breaks, as sentences; empty when it is legal."""
     if isinstance(problem, TrainingProblem) and isinstance(plan, TrainingPlan):
-        found = list(training_problems(problem, plan))
+        found = [*mixed_claims(plan), *training_problems(problem, plan)]
         if found:
             return found
         outcome = judge_training(problem, plan.strategy, plan.layers, plan.ranks())

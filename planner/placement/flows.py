@@ -76,7 +76,8 @@ class StepVolumes:
         tokens = s.micro_batch * problem.job.sequence / s.cp
         self.activation = tokens * model.hidden * ACTIVATION_BYTES
         self.kv = tokens * model.kv_width * ACTIVATION_BYTES / s.tp
-        self.again = 1.5 if s.recompute == "full" else 1.0
+        repeated = min(1.0, (s.recompute_layers or model.layers) * s.pp * s.virtual / model.layers)
+        self.again = 1.0 + 0.5 * repeated if s.recompute == "full" else 1.0
         self.count = plan.num_micro_batches
 
     def flows(self, mesh: IntArray) -> Iterator[Flow]:

@@ -135,8 +135,15 @@ def _peak(problem: MixedTrainingProblem, kind: int) -> float:
     return stated.value if stated else own.kernels.matmul(precision)
 
 
+def mixed_claims(plan: TrainingPlan) -> list[str]:
+    """Return what a plan on GPUs of one model may not state, as sentences."""
+    stated = plan.micro_batches or plan.device_models
+    text = f"{plan.name}: micro-batches by replica and models by stage are for GPUs of several models"
+    return [text] if stated else []
+
+
 def mixed_plan_problems(problem: MixedTrainingProblem, plan: TrainingPlan) -> Iterator[str]:
-    """Yield every rule that a plan breaks, and every figure that is not what the judge finds, as sentences."""
+    """Yield every rule that a plan breaks, and every figure that the judge finds otherwise, as sentences."""
     placement = placement_of(plan)
     broken = check_mixed(problem, placement, plan.prediction.step_time)
     if plan.num_micro_batches != max(plan.micro_batches, default=0):

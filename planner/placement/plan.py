@@ -128,7 +128,8 @@ class Strategy(Record):
         What data-parallel ranks divide among them: nothing, optimizer states (ZeRO-1), gradients too
         (ZeRO-2), parameters too (ZeRO-3, FSDP).
     recompute_layers
-        With full recompute: how many layers of every chunk of a stage are recomputed, the first ones; 0 for all.
+        With full recompute: how many layers of every chunk of a stage are recomputed, the first ones; 0 for
+        all.
     overlap
         What may hide behind compute: everything, data-parallel communication, gradients alone, nothing.
     offload

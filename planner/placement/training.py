@@ -232,8 +232,6 @@ def training_problems(problem: TrainingProblem, plan: TrainingPlan) -> Iterator[
     for rule, is_broken in zip(RULES, broken, strict=True):
         if is_broken:
             yield f"{plan.name}: {rule}"
-    if plan.micro_batches or plan.device_models:
-        yield f"{plan.name}: micro-batches by replica and models by stage are for GPUs of several models"
     micro_batches = problem.job.global_batch // max(1, strategy.dp * strategy.micro_batch)
     if plan.num_micro_batches != micro_batches:
         stated = f"{plan.num_micro_batches} micro-batches stated"

@@ -3,6 +3,7 @@
 from planner.report.bundle import bundle_files, write_folder
 from planner.report.explain import explanation, shadow_table
 from planner.report.page import render_report
+from planner.report.request_table import request_table
 from planner.report.summary import Summary, Table, plan_summary, summary_json
 from planner.report.topology_view import topology_svg, topology_text
 from planner.report.trace import chrome_trace
@@ -15,6 +16,7 @@ __all__ = [
     "explanation",
     "plan_summary",
     "render_report",
+    "request_table",
     "shadow_table",
     "summary_json",
     "topology_svg",

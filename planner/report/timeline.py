@@ -79,9 +79,9 @@ def timeline(job: JobSimulation) -> Timeline | None:
     if (start, end) != (min(span.start for span in spans), whole):
         shown_time, all_time = units.show(end - start, "s"), units.show(whole, "s")
         notes.append(f"{shown_time} out of {all_time} shown, from {units.show(start, 's')}")
-    unseen = _unseen(spans)
-    if unseen is not None and job.kind == "training":
-        first, last = (units.show(at, "s") for at in unseen)
+    silence = unseen(spans)
+    if silence is not None and job.kind == "training":
+        first, last = (units.show(at, "s") for at in silence)
         notes.append(f"the simulation kept no spans from {first} to {last}: work there goes on as before it")
     shown = {name: [s for s in tracks[name] if s.end > start and s.start < end] for name in names}
     merge = sum(map(len, shown.values())) > MOST_SPANS
@@ -99,7 +99,7 @@ def timeline(job: JobSimulation) -> Timeline | None:
     )
 
 
-def _unseen(spans: Sequence[TimelineSpan]) -> tuple[float, float] | None:
+def unseen(spans: Sequence[TimelineSpan]) -> tuple[float, float] | None:
     """Return the longest time that no span of any computing track begins in, where it is long."""
     starts = np.sort(np.asarray([span.start for span in spans if span.category not in _BESIDE]))
     if len(starts) < 2:

@@ -9,7 +9,7 @@ from planner import units
 from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.plan import JobPlan, ModelPlan, Objective, Plan, SimulatedLimit, Strategy, TrainingPlan
 from planner.placement.recommender_plan import RecommenderPlan
-from planner.report.names import MINUS, TIMES
+from planner.report.names import DASH, MINUS, TIMES
 
 SHARDING = {
     "optimizer": "optimizer states sharded (ZeRO-1)",
@@ -161,8 +161,12 @@ def _recommender_sentence(job: RecommenderPlan) -> str:
 def _model_sentence(job: ModelPlan) -> str:
     strategy = job.strategy
     if isinstance(job, TrainingPlan):
-        parts = [degrees(strategy), f"micro-batch {strategy.micro_batch} {TIMES} {job.num_micro_batches}"]
+        parts = [degrees(strategy), f"micro-batch {strategy.micro_batch} {TIMES} {_micro_batches(job)}"]
         parts.append({"none": "no recompute"}.get(strategy.recompute, f"{strategy.recompute} recompute"))
+        if strategy.recompute_layers:
+            parts[-1] += f" of {strategy.recompute_layers} layers per chunk"
+        if strategy.offload != "none":
+            parts.append(f"{strategy.offload} in host memory")
         if strategy.virtual > 1:
             parts.append(f"{strategy.virtual} model chunks per stage")
     else:
@@ -179,7 +183,17 @@ def _model_sentence(job: ModelPlan) -> str:
         parts.append(SHARDING[strategy.sharding])
     if strategy.pp > 1:
         parts.append(f"layers {layers_text(job.layers)}")
+    if isinstance(job, TrainingPlan) and job.device_models:
+        runs = [(model, len(list(stages))) for model, stages in groupby(job.device_models)]
+        parts.append("stages on " + " then ".join(f"{model} {TIMES} {count}" for model, count in runs))
     return ", ".join(parts)
+
+
+def _micro_batches(job: TrainingPlan) -> str:
+    """Return the micro-batches of a replica, the fewest and the most where they differ."""
+    least = min(job.micro_batches, default=job.num_micro_batches)
+    most = job.num_micro_batches
+    return str(least) if least == most else f"{least}{DASH}{most} by replica"
 
 
 def plan_sentence(plan: Plan) -> str:

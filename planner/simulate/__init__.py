@@ -2,12 +2,14 @@
 
 from planner.simulate.batched_server import Answer, BatchedServer
 from planner.simulate.batcher import Batcher, BatcherPolicy, QueuePolicy
+from planner.simulate.disaggregated import Pools
 from planner.simulate.engines import ComputeStream, CopyEngine, CorePool, GpuCompute, Server, Span
 from planner.simulate.links import FlowRecord, FlowTrace, LinkSpec, TracedFlow, duplex_weights
 from planner.simulate.network import Network
-from planner.simulate.plan import simulate_plan
+from planner.simulate.plan import PredictedOnlyError, simulate_plan
 from planner.simulate.replay import Replay, replay
 from planner.simulate.result import JobSimulation, LinkUse, Percentiles, SimulationResult, TimelineSpan
+from planner.simulate.scenario import Scenario
 from planner.simulate.schedule import Op, pipeline_schedule
 from planner.simulate.serving import simulate_serving
 from planner.simulate.statistics import (
@@ -43,8 +45,11 @@ __all__ = [
     "Network",
     "Op",
     "Percentiles",
+    "Pools",
+    "PredictedOnlyError",
     "QueuePolicy",
     "Replay",
+    "Scenario",
     "Server",
     "SimulationResult",
     "Span",

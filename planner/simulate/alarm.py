@@ -31,7 +31,7 @@ class Signal(simpy.Event):
     """An event that can happen inside another one, without a turn of its own."""
 
     def happen(self, value: Any) -> None:
-        """Succeed now; what waits for it goes on at once, so call this as the last thing that an event does."""
+        """Succeed now; what waits for it goes on at once: call this as the last thing in an event."""
         callbacks = self.callbacks
         assert callbacks is not None, "an event happens once"
         self._ok, self._value, self.callbacks = True, value, None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from planner.errors import SimulationError
@@ -41,6 +42,8 @@ class Cabling:
     ----------
     router
         Finds the way between two parts ``NODE/PART``.
+    shares
+        Links of which only a share of the rate is left.
 
     Attributes
     ----------
@@ -48,8 +51,8 @@ class Cabling:
         All links crossed so far.
     """
 
-    def __init__(self, router: Router) -> None:
-        self.router = router
+    def __init__(self, router: Router, shares: Mapping[Hop, float] = MappingProxyType({})) -> None:
+        self.router, self.shares = router, shares
         self.cables: list[Cable] = []
         self._index: dict[Hop, int] = {}
 
@@ -84,13 +87,13 @@ class Cabling:
         return self._index[hop]
 
     def _cable(self, hop: Hop) -> Cable:
-        edge, (source, target) = self.router.edge(hop), hop
+        edge, (source, target), left = self.router.edge(hop), hop, self.shares.get(hop, 1.0)
         if edge.group is None or edge.group_rate is None:
-            return Cable(source, target, edge.kind, edge.rate)
+            return Cable(source, target, edge.kind, edge.rate * left)
         back = self.router.edge((target, source))
         weight, _ = shared_weights(edge.rate, back.rate, edge.group_rate)
         group = " <-> ".join(sorted(hop))
-        return Cable(source, target, edge.kind, edge.rate, group, edge.group_rate, weight)
+        return Cable(source, target, edge.kind, edge.rate * left, group, edge.group_rate, weight)
 
 
 def shared_weights(forward: float, backward: float, together: float) -> tuple[float, float]:

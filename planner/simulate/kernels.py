@@ -1,83 +1,17 @@
 """The solver of `planner.simulate.fairness` over arrays, compiled by numba; same algorithm, same answers.
 
-Imported only where numba is installed. All compiled functions are in this one module, because numba looks for
-changes only in the module of the function that is called before it uses what it compiled earlier.
+Imported only where numba is installed. Numba looks for changes only in the module of the function that is
+called before it uses what it compiled earlier: whoever changes the heaps has to change a line here, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import numba
 import numpy as np
 
 from planner.simulate.fairness import ROUNDING
-from planner.simulate.fluid import SAME_RATE, SAME_TIME, FloatArray, IntArray
+from planner.simulate.fluid import SAME_RATE, SAME_TIME, IntArray
+from planner.simulate.kernel_heaps import compiled, pop, sift_down, sift_up, sink
 from planner.simulate.layout import NUM_MOVING, NUM_QUEUED, NUM_TOUCHED, Records, State, Trace
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def compiled(function: Function) -> Function:
-    """Compile a function on its first call, or load what an earlier run compiled."""
-    result: Function
-    try:
-        result = numba.njit(cache=True, error_model="numpy", _nrt=False)(function)
-    except RuntimeError:  # no folder to keep it in
-        result = numba.njit(error_model="numpy")(function)
-    return result
-
-
-@compiled
-def precedes(keys: FloatArray, one: int, other: int) -> bool:
-    """Return whether an item comes before another: by key, and by number among equals."""
-    return bool(keys[one] < keys[other] or (keys[one] == keys[other] and one < other))
-
-
-@compiled
-def sift_up(keys: FloatArray, queue: IntArray, place: IntArray, at: int) -> None:
-    """Move the item at position ``at`` of a heap up to where it belongs."""
-    item = queue[at]
-    while at > 0:
-        parent = (at - 1) >> 1
-        if not precedes(keys, item, queue[parent]):
-            break
-        queue[at] = queue[parent]
-        place[queue[at]] = at
-        at = parent
-    queue[at] = item
-    place[item] = at
-
-
-@compiled
-def sift_down(keys: FloatArray, queue: IntArray, place: IntArray, size: int, at: int) -> None:
-    """Move the item at position ``at`` of a heap down to where it belongs."""
-    item = queue[at]
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            break
-        if child + 1 < size and precedes(keys, queue[child + 1], queue[child]):
-            child += 1
-        if not precedes(keys, queue[child], item):
-            break
-        queue[at] = queue[child]
-        place[queue[at]] = at
-        at = child
-    queue[at] = item
-    place[item] = at
-
-
-@compiled
-def pop(keys: FloatArray, queue: IntArray, place: IntArray, size: int) -> int:
-    """Take the first item out of a heap of ``size`` items."""
-    item = queue[0]
-    place[item] = -1
-    if size > 1:
-        queue[0] = queue[size - 1]
-        sift_down(keys, queue, place, size - 1, 0)
-    return int(item)
 
 
 @compiled
@@ -192,19 +126,16 @@ def queue_levels(s: State) -> int:
             row.outside = 0.0
         row.free = max(row.capacity - row.outside, 0.0)
         if row.num_members:
-            s.levels[s.touched[i]] = row.free / row.demand
-            s.level_queue[size] = s.touched[i]
+            s.levels[size], s.items[size] = row.free / row.demand, s.touched[i]
             size += 1
     for i in range(s.counts[NUM_MOVING]):
         flow = s.flows[s.moving[i]]
         flow.new_rate = -1.0
         if flow.cap < np.inf:
-            item = s.rows.size + s.moving[i]
-            s.levels[item] = flow.cap
-            s.level_queue[size] = item
+            s.levels[size], s.items[size] = flow.cap, s.rows.size + s.moving[i]
             size += 1
     for i in range(size // 2 - 1, -1, -1):
-        sift_down(s.levels, s.level_queue, s.level_place, size, i)
+        sink(s.levels, s.items, size, i)
     return size
 
 
@@ -226,7 +157,7 @@ def fill(s: State, width: int) -> None:
     """Raise the rates of all moving flows together, freezing those that meet a full row or their cap."""
     size, left = queue_levels(s), s.counts[NUM_MOVING]
     while left:
-        item = s.level_queue[0]
+        item = s.items[0]
         if item >= s.rows.size:
             flow = item - s.rows.size
             if s.flows[flow].new_rate < 0.0:
@@ -235,14 +166,15 @@ def fill(s: State, width: int) -> None:
         elif s.rows[item].open > 0:
             row = s.rows[item]
             share = max(row.free, 0.0) / row.demand
-            if share > s.levels[item]:  # the row got more room per flow since it was queued
-                s.levels[item] = share
-                sift_down(s.levels, s.level_queue, s.level_place, size, 0)
-                if s.level_queue[0] != item:
+            if share > s.levels[0]:  # the row got more room per flow since it was queued
+                s.levels[0] = share
+                sink(s.levels, s.items, size, 0)
+                if s.items[0] != item:
                     continue
             left -= freeze_row(s, width, item, share)
-        pop(s.levels, s.level_queue, s.level_place, size)
         size -= 1
+        s.levels[0], s.items[0] = s.levels[size], s.items[size]
+        sink(s.levels, s.items, size, 0)
 
 
 @compiled

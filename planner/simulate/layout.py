@@ -67,8 +67,8 @@ NUM_MOVING, NUM_TOUCHED, NUM_QUEUED = 0, 1, 2
 class State(NamedTuple):
     """All arrays of a fluid.
 
-    ``finish``, ``queue`` and ``place`` are a heap of finish times; ``levels``, ``level_queue`` and
-    ``level_place`` one of filling levels, whose items are rows and then, numbered on, capped flows.
+    ``finish``, ``queue`` and ``place`` are a heap of finish times; ``levels`` and ``items`` one of filling
+    levels, whose items are rows and then, numbered on, capped flows.
     """
 
     flows: Records
@@ -79,8 +79,7 @@ class State(NamedTuple):
     queue: IntArray
     place: IntArray
     levels: FloatArray
-    level_queue: IntArray
-    level_place: IntArray
+    items: IntArray
     moving: IntArray
     touched: IntArray
     counts: IntArray
@@ -119,8 +118,7 @@ def new_state(rows: Records, num_flows: int, width: int) -> State:
         queue=np.zeros(num_flows, dtype=np.int64),
         place=np.full(num_flows, -1),
         levels=np.zeros(num_levels),
-        level_queue=np.zeros(num_levels, dtype=np.int64),
-        level_place=np.zeros(num_levels, dtype=np.int64),
+        items=np.zeros(num_levels, dtype=np.int64),
         moving=np.zeros(num_flows, dtype=np.int64),
         touched=np.zeros(len(rows), dtype=np.int64),
         counts=np.zeros(3, dtype=np.int64),

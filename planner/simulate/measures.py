@@ -168,11 +168,14 @@ def job_record(
     if several.any():
         gaps = records.parts["decode"][kept][several] / (records.outputs[kept][several] - 1.0)
         latency["tpot"] = percentiles(gaps)
+    split = {name: float(values[kept].mean()) for name, values in records.parts.items()}
+    whole = sum(split.values())
     return JobSimulation(
         name=job.name,
         kind="serving",
         latency=latency,
-        split={name: float(values[kept].mean()) for name, values in records.parts.items()},
+        split=split,
+        attribution={name: seconds / whole for name, seconds in split.items()} if whole > 0.0 else {},
         throughput=throughput(records, window),
         latency_cdf=distribution(records.latency[kept]),
         slo_met=within_limits(job, latency),

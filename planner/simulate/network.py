@@ -11,10 +11,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import simpy
 from simpy.events import NORMAL
 
 from planner.errors import SimulationError, nearest
@@ -24,6 +23,9 @@ from planner.simulate.fluid import Ended, Fluid, PlainFluid
 from planner.simulate.links import NO_WAITS, FlowRecord, LinkSpec
 from planner.simulate.priorities import PriorityStack
 from planner.simulate.utilisation import Utilisation, combine
+
+if TYPE_CHECKING:
+    import simpy
 
 
 class _Path(NamedTuple):

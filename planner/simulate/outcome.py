@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from planner.simulate.measures import RequestRecords
 from planner.simulate.result import JobSimulation, LinkUse, TimelineSpan
 
 MOST_SPANS = 4000
@@ -15,11 +16,12 @@ Category = Literal["forward", "backward", "communication", "optimizer", "prefill
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """A job's record, the use of the links under it, and the time that was simulated, s."""
+    """A job's record, the use of the links under it, the time that was simulated, s, and its requests."""
 
     job: JobSimulation
     links: list[LinkUse]
     horizon: float
+    requests: RequestRecords | None = None
 
 
 class Busy(NamedTuple):

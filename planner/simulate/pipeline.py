@@ -56,6 +56,11 @@ class StepModel:
         Share of a hop's bytes that moves while the sender goes on to compute, 0 to 1.
     gradients
         Synchronisation of one chunk by stage; ``None`` where there is nothing to synchronise.
+    weight
+        Time of the gradients of weights of one micro-batch, taken out of ``backward``, where backward passes
+        are split (ZB-H1).
+    factors
+        How many times as long each piece of each stage's work takes, in the order of the schedule.
     """
 
     virtual: int
@@ -65,11 +70,25 @@ class StepModel:
     hops: Hops = field(default_factory=dict)
     overlap: float = 0.0
     gradients: Sequence[Gradients | None] = ()
+    weight: FloatArray | None = None
+    factors: Sequence[FloatArray] | None = None
 
     @property
     def stages(self) -> int:
         """Number of stages."""
         return len(self.forward)
+
+    @property
+    def seconds(self) -> dict[Pass, FloatArray]:
+        """Time of one micro-batch in one chunk by kind of pass."""
+        passes: dict[Pass, FloatArray] = {"forward": self.forward, "backward": self.backward}
+        return passes if self.weight is None else {**passes, "weight": self.weight}
+
+    @property
+    def micro_batch_seconds(self) -> FloatArray:
+        """Time of all passes of one micro-batch in one chunk."""
+        work = self.forward + self.backward
+        return work if self.weight is None else work + self.weight
 
 
 class Note(NamedTuple):
@@ -116,10 +135,32 @@ class StepRun:
         """Share of the step in which the busiest stage waits for the pipeline to fill and drain."""
         return (self.drained - float(self.occupied.max())) / self.seconds
 
+    def attribution(self, update: FloatArray) -> dict[str, float]:
+        """Return the shares of the step by what the busiest stage does; see `JobSimulation.attribution`.
+
+        Parameters
+        ----------
+        update : ndarray, shape (stages,)
+            Time of the optimizer, s, part of ``computed``.
+        """
+        busiest = int(self.occupied.argmax())
+        occupied, optimizer = float(self.occupied[busiest]), float(update[busiest])
+        compute = float(self.computed[busiest]) - optimizer
+        parts = {
+            "compute": compute,
+            "sending": max(occupied - compute, 0.0),
+            "bubble": self.drained - occupied,
+            "gradients": max(self.seconds - self.drained - optimizer, 0.0),
+            "optimizer": optimizer,
+        }
+        return {name: seconds / self.seconds for name, seconds in parts.items()}
+
 
 def run_step(env: simpy.Environment, model: StepModel, carrier: Carrier, num_micro_batches: int) -> StepRun:
     """Run one step from the environment's time 0, its transfers moved by a carrier."""
-    step = _Step(env, model, carrier, pipeline_schedule(model.stages, model.virtual, num_micro_batches))
+    split = model.weight is not None
+    schedule = pipeline_schedule(model.stages, model.virtual, num_micro_batches, split=split)
+    step = _Step(env, model, carrier, schedule)
     env.run(until=env.all_of([env.process(step.stage(stage)) for stage in range(model.stages)]))
     return step.result()
 
@@ -138,7 +179,9 @@ class _Step:
         self._complete: list[list[simpy.Event]] = [
             [env.event() for _ in range(model.virtual)] for _ in range(model.stages)
         ]
-        self._seconds = {"forward": model.forward.tolist(), "backward": model.backward.tolist()}
+        self._worked = np.zeros(model.stages)
+        self._finishing: Pass = "backward" if model.weight is None else "weight"
+        self._seconds = {kind: times.tolist() for kind, times in model.seconds.items()}
         self._holding = {key: _share(classes, 1.0 - model.overlap) for key, classes in model.hops.items()}
         self._passing = {key: _share(classes, model.overlap) for key, classes in model.hops.items()}
 
@@ -146,16 +189,19 @@ class _Step:
         """Work off the schedule of a stage, then wait for its gradients and update its weights."""
         env, model = self.env, self.model
         gradients = env.process(self._synchronise(stage))
-        last_backward = set({op.chunk: op for op in self.schedule[stage] if op.kind == "backward"}.values())
+        last = set({op.chunk: op for op in self.schedule[stage] if op.kind == self._finishing}.values())
         for op in self.schedule[stage]:
             if awaits_input(stage, op, model.stages, model.virtual):
                 yield self._input(stage, op)
                 del self._inputs[stage][op]
             begin, seconds = env.now, self._seconds[op.kind][stage]
-            if op in last_backward:
+            if model.factors is not None:
+                seconds *= float(model.factors[stage][len(self.ends[stage])])
+            self._worked[stage] += seconds
+            if op in last:
                 next(event for event in self._complete[stage] if not event.triggered).succeed(env.now)
             yield env.timeout(seconds)
-            self._note(stage, op.kind, op, begin)
+            self._note(stage, "forward" if op.kind == "forward" else "backward", op, begin)
             yield from self._hand_on(stage, op)
             self.begins[stage].append(begin)
             self.ends[stage].append(env.now)
@@ -167,13 +213,12 @@ class _Step:
     def result(self) -> StepRun:
         """Return what happened."""
         begins, ends = ([np.asarray(times) for times in each] for each in (self.begins, self.ends))
-        count = np.asarray([len(work) for work in self.schedule]) / 2.0
         model = self.model
         return StepRun(
             self.env.now,
             max(float(end[-1]) for end in ends),
             np.asarray([float((end - begin).sum()) for begin, end in zip(begins, ends, strict=True)]),
-            count * (model.forward + model.backward) + model.update,
+            self._worked + model.update,
             self.notes,
             self.schedule,
             begins,
@@ -210,8 +255,8 @@ class _Step:
             return
         for complete in self._complete[stage]:
             begun = yield complete
-            backward = float(model.backward[stage])
-            yield env.timeout(max(begun + backward - min(gradients.hidden, backward) - env.now, 0.0))
+            last = self._seconds[self._finishing][stage]
+            yield env.timeout(max(begun + last - min(gradients.hidden, last) - env.now, 0.0))
             begin = env.now
             yield env.timeout(gradients.latency)
             if gradients.classes:

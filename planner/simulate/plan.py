@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from planner.errors import SimulationError
@@ -21,11 +22,13 @@ from planner.placement import (
 from planner.placement.mixed import AnyProblem, MixedTrainingProblem
 from planner.simulate.graphs import simulate_operators
 from planner.simulate.link_use import busiest
+from planner.simulate.measures import RequestRecords
 from planner.simulate.outcome import JobOutcome
 from planner.simulate.recommender import simulate_recommender
 from planner.simulate.result import LinkUse, SimulationResult
+from planner.simulate.scenario import Scenario
 from planner.simulate.serving import simulate_serving
-from planner.simulate.training import simulate_training
+from planner.simulate.training import ScheduleName, simulate_training
 from planner.topology import Router
 
 
@@ -40,6 +43,9 @@ def simulate_plan(
     seed: int = 0,
     requests: int = 4000,
     traces: Mapping[str, Path] | None = None,
+    schedule: ScheduleName = "plan",
+    scenario: Scenario | None = None,
+    collect: Callable[[str, RequestRecords], None] | None = None,
 ) -> SimulationResult:
     """Simulate every job of a plan.
 
@@ -48,22 +54,32 @@ def simulate_plan(
     problems
         The problem of each job by name.
     seed
-        Of all random streams; training has none.
+        Of all random streams; training has none but those of a scenario.
     requests
         Requests that arrive per serving job.
     traces
         Files of recorded traffic by job, where they are not what the job itself names.
+    schedule, scenario
+        Of training jobs; see `simulate_training`.
+    collect
+        Is called with the name and the requests of every serving job.
 
     Raises
     ------
     SimulationError
-        If a job has no problem of its kind or no simulation, or a serving plan cannot keep up with its offered rate.
+        If a job has no problem of its kind or no simulation, or a serving plan cannot keep up with its
+        offered rate.
 
     Notes
     -----
     Jobs have GPUs of their own; links that they share are simulated for each job by itself, and their loads
     are added up, as if each job went on for the whole horizon.
     """
+    if scenario is not None and not any(isinstance(job, TrainingPlan) for job in plan.jobs):
+        raise SimulationError(
+            f"scenario {scenario.name!r}: the plan has no training job that it could disturb"
+        )
+    train = partial(simulate_training, schedule=schedule, scenario=scenario, seed=seed)
     routers: dict[int, Router] = {}
     outcomes = []
     for job in plan.jobs:
@@ -73,7 +89,10 @@ def simulate_plan(
         problem = problems[job.name]
         router = routers.setdefault(id(problem.topology), Router(problem.topology))
         trace = (traces or {}).get(job.name)
-        outcomes.append(_simulate_job(problem, job, seed, requests, trace, router))
+        outcomes.append(_simulate_job(problem, job, seed, requests, trace, router, train))
+    for outcome in outcomes:
+        if collect is not None and outcome.requests is not None:
+            collect(outcome.job.name, outcome.requests)
     horizon = max(outcome.horizon for outcome in outcomes)
     return SimulationResult(
         plan=plan.name,
@@ -86,12 +105,18 @@ def simulate_plan(
 
 
 def _simulate_job(
-    problem: AnyProblem, job: JobPlan, seed: int, requests: int, trace: Path | None, router: Router
+    problem: AnyProblem,
+    job: JobPlan,
+    seed: int,
+    requests: int,
+    trace: Path | None,
+    router: Router,
+    train: Callable[[TrainingProblem, TrainingPlan, Router], JobOutcome],
 ) -> JobOutcome:
     if isinstance(problem, MixedTrainingProblem):
         raise PredictedOnlyError(f"job {job.name!r}: plans on GPUs of several models are predicted only")
     if isinstance(problem, TrainingProblem) and isinstance(job, TrainingPlan):
-        return simulate_training(problem, job, router)
+        return train(problem, job, router)
     if isinstance(problem, ServingProblem) and isinstance(job, ServingPlan):
         return simulate_serving(problem, job, seed=seed, requests=requests, trace=trace, router=router)
     if isinstance(problem, OperatorsProblem) and isinstance(job, OperatorsPlan):

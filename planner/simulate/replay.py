@@ -19,6 +19,7 @@ from planner.simulate.alarm import Alarm
 from planner.simulate.fluid import FloatArray
 from planner.simulate.links import FlowTrace
 from planner.simulate.network import Network, is_compiled
+from planner.simulate.thinning import hops_of, spare_links
 from planner.simulate.utilisation import Utilisation
 
 
@@ -80,7 +81,7 @@ class _Run:
         self.env = simpy.Environment()
         self.network = Network(self.env, trace.links, record=record, compiled=compiled)
         self.finish: FloatArray = np.full(len(trace.flows), np.nan)
-        self._flows = trace.flows
+        self._flows, self._ways = trace.flows, _ways(trace, thin=not record)
         self._blockers = [len(set(flow.after)) for flow in trace.flows]
         self._dependents: list[list[int]] = [[] for _ in trace.flows]
         for index, flow in enumerate(trace.flows):
@@ -100,7 +101,8 @@ class _Run:
 
     def _send(self, index: int, _: simpy.Event | None = None) -> None:
         flow = self._flows[index]
-        done = self.network.send(flow.path, flow.size, delay=flow.delay)
+        path, latency = self._ways[flow.path]
+        done = self.network.send(path, flow.size, delay=flow.delay + latency)
         assert done.callbacks is not None
         done.callbacks.append(partial(self._end, index))
 
@@ -110,6 +112,19 @@ class _Run:
             self._blockers[dependent] -= 1
             if self._blockers[dependent] == 0:
                 self._release(dependent)
+
+
+def _ways(trace: FlowTrace, *, thin: bool) -> dict[tuple[int, ...], tuple[tuple[int, ...], float]]:
+    """Return of each path the links that are needed, and the latency of those left out, s."""
+    paths = list(dict.fromkeys([flow.path for flow in trace.flows]))
+    spare = [False] * len(trace.links)
+    if thin:
+        spare = spare_links(hops_of(paths), np.array([link.rate for link in trace.links])).tolist()
+    found = {}
+    for path in paths:
+        kept = tuple([link for link in path if not spare[link]])
+        found[path] = kept, sum([trace.links[link].latency for link in path if spare[link]])
+    return found
 
 
 def _listed(flows: Sequence[int], most: int = 5) -> str:

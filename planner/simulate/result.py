@@ -67,6 +67,28 @@ class TimelineSpan(Record):
     end: Seconds
 
 
+class JobRun(Record):
+    """A training job from its first step to its last under a scenario.
+
+    Attributes
+    ----------
+    seconds, stopped
+        When its last step ended, or when a failure ended it, s; the other is ``None``.
+    failures
+        GPUs that failed before that.
+    lost, checkpointing, restarting
+        Time of work and saves that failures undid, of writing checkpoints, of standing still after
+        failures, s.
+    """
+
+    seconds: Seconds | None
+    stopped: Seconds | None
+    failures: int
+    lost: Seconds
+    checkpointing: Seconds
+    restarting: Seconds
+
+
 class JobSimulation(Record):
     """Outcome of one job.
 
@@ -87,6 +109,13 @@ class JobSimulation(Record):
         Points ``(latency in s, share of requests)`` for the figure.
     slo_met
         Whether every simulated limit holds; ``None`` without limits.
+    attribution
+        Share of the time by what it goes into; the shares add up to 1. Serving: of the mean latency by part
+        of `split`. Training: of the step as its busiest stage sees it: ``compute``, ``sending`` (held by its
+        own transfers), ``bubble`` (waiting for other stages), ``gradients`` (synchronisation that nothing
+        hides, and other stages' updates), ``optimizer``.
+    run
+        Training under a scenario that states its steps.
     """
 
     name: str
@@ -99,6 +128,8 @@ class JobSimulation(Record):
     throughput: float | None = None
     latency_cdf: list[tuple[float, float]] = Field(default_factory=list)
     slo_met: bool | None = None
+    attribution: dict[str, float] = Field(default_factory=dict)
+    run: JobRun | None = None
     utilisation: dict[str, float] = Field(default_factory=dict)
     timeline: list[TimelineSpan] = Field(default_factory=list)
 

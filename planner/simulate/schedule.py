@@ -6,11 +6,15 @@ from typing import Literal, NamedTuple
 
 from planner.errors import SimulationError
 
-Pass = Literal["forward", "backward"]
+Pass = Literal["forward", "backward", "weight"]
 
 
 class Op(NamedTuple):
-    """The forward or backward pass of one micro-batch through one chunk of a stage's layers."""
+    """A pass of one micro-batch through one chunk of a stage's layers.
+
+    Where backward passes are split, ``backward`` gives the gradients of inputs and ``weight`` those of
+    weights.
+    """
 
     kind: Pass
     micro_batch: int
@@ -21,13 +25,15 @@ Schedule = list[list[Op]]
 """The work of every stage, in order."""
 
 
-def pipeline_schedule(stages: int, virtual: int, num_micro_batches: int) -> Schedule:
-    """Return the schedule of a pipeline: 1F1B, or interleaved with several chunks per stage.
+def pipeline_schedule(stages: int, virtual: int, num_micro_batches: int, *, split: bool = False) -> Schedule:
+    """Return the schedule of a pipeline: 1F1B, ZB-H1, or interleaved with several chunks per stage.
 
     Parameters
     ----------
     virtual
         Chunks of layers per stage; chunk ``c`` of stage ``s`` holds part ``c * stages + s`` of the model.
+    split
+        Whether backward passes are split (ZB-H1), which needs one chunk per stage.
 
     Raises
     ------
@@ -36,6 +42,10 @@ def pipeline_schedule(stages: int, virtual: int, num_micro_batches: int) -> Sche
     """
     if min(stages, virtual, num_micro_batches) < 1:
         raise SimulationError("a pipeline needs at least one stage, one chunk per stage and one micro-batch")
+    if split:
+        if virtual > 1:
+            raise SimulationError("a zero-bubble schedule needs stages of one chunk; plan with virtual: 1")
+        return [zero_bubble(stage, stages, num_micro_batches) for stage in range(stages)]
     if virtual == 1:
         return [one_f_one_b(stage, stages, num_micro_batches) for stage in range(stages)]
     if num_micro_batches % stages:
@@ -57,6 +67,26 @@ def one_f_one_b(stage: int, stages: int, num_micro_batches: int) -> list[Op]:
     forwards = [Op("forward", index, 0) for index in range(num_micro_batches)]
     backwards = [Op("backward", index, 0) for index in range(num_micro_batches)]
     return _alternate(forwards, backwards, min(stages - stage - 1, num_micro_batches))
+
+
+def zero_bubble(stage: int, stages: int, num_micro_batches: int) -> list[Op]:
+    """Return the work of a stage under ZB-H1 [1]_: 1F1B, its backward passes split.
+
+    The pass for the gradients of weights follows the backward pass of ``stage`` micro-batches later, so that
+    the last stage hands its gradients on sooner and every stage fills the drain with what it has put off.
+    Each stage keeps the activations of as many micro-batches as the first.
+
+    References
+    ----------
+    .. [1] P. Qi et al., "Zero Bubble Pipeline Parallelism", ICLR 2024, section 2 and table 2.
+    """
+    work = []
+    for op in one_f_one_b(stage, stages, num_micro_batches):
+        work.append(op)
+        if op.kind == "backward" and op.micro_batch >= stage:
+            work.append(Op("weight", op.micro_batch - stage, 0))
+    late = range(max(num_micro_batches - stage, 0), num_micro_batches)
+    return work + [Op("weight", index, 0) for index in late]
 
 
 def interleaved(stage: int, stages: int, virtual: int, num_micro_batches: int) -> list[Op]:
@@ -89,8 +119,11 @@ def _alternate(forwards: list[Op], backwards: list[Op], ahead: int) -> list[Op]:
 def next_op(stage: int, op: Op, stages: int, virtual: int) -> tuple[int, Op] | None:
     """Return the stage that the result of a piece of work goes to, and the work that it starts there.
 
-    ``None`` at the ends: the last forward starts its own backward, and the first backward ends the chain.
+    ``None`` for gradients of weights, and at the ends: the last forward starts its own backward, and the
+    first backward ends the chain.
     """
+    if op.kind == "weight":
+        return None
     if op.kind == "forward":
         if stage + 1 < stages:
             return stage + 1, op
@@ -102,6 +135,8 @@ def next_op(stage: int, op: Op, stages: int, virtual: int) -> tuple[int, Op] | N
 
 def awaits_input(stage: int, op: Op, stages: int, virtual: int) -> bool:
     """Whether a piece of work needs something from another stage, or another chunk, before it can start."""
+    if op.kind == "weight":
+        return False
     if op.kind == "forward":
         return stage > 0 or op.chunk > 0
     return stage + 1 < stages or op.chunk + 1 < virtual

@@ -18,6 +18,7 @@ from planner.placement.flows import serving_flows
 from planner.simulate.alarm import Alarm
 from planner.simulate.batching import Replica
 from planner.simulate.cabling import Cabling
+from planner.simulate.disaggregated import CacheMoves, Pools
 from planner.simulate.host_path import Host, host_plan
 from planner.simulate.iterations import IterationTimes
 from planner.simulate.link_use import link_uses
@@ -26,8 +27,9 @@ from planner.simulate.network import Network
 from planner.simulate.outcome import JobOutcome, beginning
 from planner.simulate.requests import draw_requests
 from planner.simulate.result import LinkUse, TimelineSpan
-from planner.simulate.routing import Policy, make_routing
+from planner.simulate.routing import LeastOutstanding, Policy, make_routing
 from planner.simulate.sequence import Limits, Request
+from planner.simulate.statistics import named_stream
 from planner.topology import Router
 
 
@@ -40,6 +42,7 @@ def simulate_serving(
     trace: Path | None = None,
     router: Router | None = None,
     routing: Policy = "least-outstanding",
+    pools: Pools | None = None,
 ) -> JobOutcome:
     """Simulate a number of requests of a serving job.
 
@@ -50,7 +53,9 @@ def simulate_serving(
     trace
         File of the traffic process ``trace``; by default the one that the job names.
     routing
-        How requests are divided among replicas.
+        How requests are divided among replicas; with pools, among those that compute prompts.
+    pools
+        Which replicas compute prompts and which generate; without, each does both.
 
     Raises
     ------
@@ -59,11 +64,11 @@ def simulate_serving(
     """
     if requests < 1:
         raise SimulationError("simulate at least one request")
-    run = _Run(problem, plan, seed, requests, trace, router, routing)
+    run = _Run(problem, plan, seed, requests, trace, router, routing, pools)
     records = run.finish()
     refuse_overload(problem.job, records)
     job = job_record(problem.job, records, run.utilisation(), run.timeline())
-    return JobOutcome(job, run.links(), run.env.now)
+    return JobOutcome(job, run.links(), run.env.now, records)
 
 
 class _Run:
@@ -78,6 +83,7 @@ class _Run:
         trace: Path | None,
         router: Router | None,
         routing: Policy,
+        pools: Pools | None,
     ) -> None:
         self.problem, self.plan, self.env = problem, plan, simpy.Environment()
         model = serving_model(problem, plan.strategy, plan.gpus())
@@ -87,6 +93,13 @@ class _Run:
         self.requests = draw_requests(problem, count, seed, limits.cache_tokens, trace)
         self.cabling = Cabling(router or Router(problem.topology))
         hosts = [host_plan(problem, replica, self.cabling) for replica in plan.replicas]
+        self._entries = len(plan.replicas)
+        if pools is not None:
+            pools.check(len(plan.replicas), problem.job.name)
+            self._entries = pools.prefill
+        gpus = [replica.gpus() for replica in plan.replicas]
+        per_token = float(model.kv_per_token()[0])
+        self._moves = CacheMoves(self.cabling, gpus[: self._entries], gpus[self._entries :], per_token)
         self.network = Network(self.env, self.cabling.specs(), self.cabling.groups())
         names = [replica.name for replica in plan.replicas]
         self.hosts = [
@@ -99,7 +112,10 @@ class _Run:
         self._computed: list[int] = self.requests.computed.tolist()
         self._prompts: list[int] = self.requests.prompts.tolist()
         self._outputs: list[int] = self.requests.outputs.tolist()
-        self._routing = make_routing(routing, seed, self._prompts, len(names))
+        self._routing = make_routing(routing, seed, self._prompts, self._entries)
+        self._second = LeastOutstanding(
+            named_stream(seed, "decode routing").random(len(self.requests)).tolist()
+        )
         self._rows: list[tuple[float, ...]] = [()] * len(self.requests)
 
     def finish(self) -> RequestRecords:
@@ -119,11 +135,29 @@ class _Run:
             Alarm(self.env, partial(self._arrive, index), delay, NORMAL)
 
     def _arrive(self, index: int, _: simpy.Event) -> None:
-        place = self._routing.choose(index, self._prompts[index], self._under_way)
-        request = Request(self.env, self._computed[index], self._prompts[index], self._outputs[index])
+        place = self._routing.choose(index, self._prompts[index], self._under_way[: self._entries])
+        handed_on = self._entries < len(self.replicas) and self._outputs[index] > 1
+        outputs = 1 if handed_on else self._outputs[index]
+        request = Request(self.env, self._computed[index], self._prompts[index], outputs)
         self._under_way[place] += 1
-        _Visit(self.hosts[place], self.replicas[place], request, partial(self._leave, index, place)).begin()
+        visit = _Visit(self.hosts[place], self.replicas[place], request, partial(self._leave, index, place))
+        if handed_on:
+            visit.hand_on = partial(self._hand_on, index, place)
+        visit.begin()
         self._await(index + 1)
+
+    def _hand_on(self, index: int, place: int, visit: _Visit) -> None:
+        """Send the cache of a prompt to a replica that generates the rest: the first token is its input."""
+        prompt = self._prompts[index]
+        chosen = self._second.choose(index, prompt, self._under_way[self._entries :])
+        second = self._entries + chosen
+        self._under_way[place] -= 1
+        self._under_way[second] += 1
+        rest = Request(self.env, 1, prompt + 1, self._outputs[index] - 1)
+        visit.end = partial(self._leave, index, second)
+        sent = self._moves.send(self.network, place, chosen, prompt)
+        assert sent.callbacks is not None
+        sent.callbacks.append(lambda _: visit.go_on(self.hosts[second], self.replicas[second], rest))
 
     def _leave(self, index: int, place: int, visit: _Visit) -> None:
         self._under_way[place] -= 1
@@ -169,11 +203,25 @@ class _Run:
 class _Visit:
     """One request on its way through a host and its replica, noting when it passes from part to part."""
 
-    __slots__ = ("answered", "arrived", "end", "host", "left", "prepared", "replica", "request", "returned")
+    __slots__ = (
+        "answered",
+        "arrived",
+        "end",
+        "hand_on",
+        "host",
+        "left",
+        "moved",
+        "prepared",
+        "replica",
+        "request",
+        "returned",
+    )
 
     def __init__(self, host: Host, replica: Replica, request: Request, end: Callable[[_Visit], None]) -> None:
         self.host, self.replica, self.request, self.end = host, replica, request, end
         self.arrived = self.prepared = self.answered = self.returned = self.left = host.env.now
+        self.hand_on: Callable[[_Visit], None] | None = None
+        self.moved = 0.0
 
     def begin(self) -> None:
         """Begin with the CPU stages."""
@@ -186,10 +234,10 @@ class _Visit:
             request.first,
             self.left,
             self.prepared - self.arrived + self.left - self.returned,
-            request.queued - self.prepared + self.returned - self.answered,
+            request.queued - self.prepared + self.returned - self.answered + self.moved,
             request.started - request.queued,
             request.first - request.started,
-            self.answered - request.first,
+            self.answered - request.first - self.moved,
         )
 
     def _prepared(self) -> None:
@@ -202,8 +250,19 @@ class _Visit:
         callbacks.append(self._answered)
         self.replica.submit(self.request)
 
+    def go_on(self, host: Host, replica: Replica, rest: Request) -> None:
+        """Generate the rest of the answer on another replica, now that the cache of the prompt is there."""
+        self.moved = host.env.now - self.answered
+        self.host, self.hand_on = host, None
+        assert rest.done.callbacks is not None
+        rest.done.callbacks.append(self._answered)
+        replica.submit(rest)
+
     def _answered(self, _: simpy.Event) -> None:
         self.answered = self.host.env.now
+        if self.hand_on is not None:
+            self.hand_on(self)
+            return
         self.host.outwards(self._returned)
 
     def _returned(self) -> None:

@@ -60,7 +60,7 @@ class Cycle:
 def first_count(model: StepModel, num_micro_batches: int) -> int:
     """Return how many micro-batches to simulate first, in whole groups."""
     group = 1 if model.virtual == 1 else model.stages
-    least = max(ENOUGH_WORK / (2 * model.stages * model.virtual), 8 * model.stages)
+    least = max(ENOUGH_WORK / (len(model.seconds) * model.stages * model.virtual), 8 * model.stages)
     return min(-int(-least // group) * group, num_micro_batches)
 
 
@@ -71,13 +71,14 @@ def find_cycle(model: StepModel, run: StepRun, missing: int) -> Cycle | None:
     forward passes, and of at least two rounds of micro-batches through the pipeline.
     """
     group = 1 if model.virtual == 1 else model.stages
-    step = 2 * group * model.virtual
+    passes = len(model.seconds)
+    step = passes * group * model.virtual
     last_forward = max(index for index, op in enumerate(run.schedule[0]) if op.kind == "forward")
     until = float(run.ends[0][last_forward])
     periods: list[FloatArray] = []
     for ends in run.ends:
         low, high = np.searchsorted(ends, (until / 2.0, until))
-        if low < step or high - low < 4 * model.stages * model.virtual + step:
+        if low < step or high - low < 2 * passes * model.stages * model.virtual + step:
             return None
         periods.append(ends[low:high] - ends[low - step : high - step])
     every = np.concatenate(periods)
@@ -99,7 +100,7 @@ def extended(model: StepModel, run: StepRun, cycle: Cycle) -> StepRun:
         seconds=run.seconds + cycle.added,
         drained=run.drained + cycle.added,
         occupied=run.occupied + cycle.times * np.asarray(occupied),
-        computed=run.computed + more * model.virtual * (model.forward + model.backward),
+        computed=run.computed + more * model.virtual * model.micro_batch_seconds,
         notes=[note if note.start < cycle.end else _later(note, cycle.added, more) for note in run.notes],
     )
 

@@ -52,6 +52,7 @@ class StepTraffic:
         self.mesh = mesh_of(plan.strategy, numbers)
         self.spans = training_spans(plan.strategy, numbers, problem.hierarchy)
         self.nodes = {self.names[rank].split("/", 1)[0] for rank in self.mesh[:, 0, 0].ravel()}
+        self.nodes |= {end.split("/", 1)[0] for hop in cabling.shares for end in hop}
         self.near = np.asarray([name.split("/", 1)[0] in self.nodes for name in self.names])
         total = sync_times(outcome.costs, 0, outcome.dense, outcome.moe)
         fixed = float(outcome.costs.sync_alpha[0])

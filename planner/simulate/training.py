@@ -4,27 +4,41 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+import numpy as np
 import simpy
 
 from planner.costs.pipeline import stage_times, update_times
 from planner.placement import TrainingOutcome, TrainingPlan, TrainingProblem, judge_training
 from planner.simulate.cabling import Cable, Cabling
 from planner.simulate.carriers import Carrier, SharedLinks, Uncontended
+from planner.simulate.disturbed import disturbed_replicas, faulty_cabling
 from planner.simulate.link_use import link_uses
 from planner.simulate.outcome import Busy, JobOutcome, both_ends
 from planner.simulate.pipeline import Gradients, Hops, Note, StepModel, StepRun, run_step
+from planner.simulate.recovery import run_job
 from planner.simulate.result import JobSimulation, LinkUse
+from planner.simulate.scenario import Scenario
+from planner.simulate.schedule import pipeline_schedule
 from planner.simulate.steady import Cycle, extended, extended_use, find_cycle, first_count
 from planner.simulate.step_traffic import StepTraffic
 from planner.simulate.symmetry import Reduced, TransferClass, reduce_network
 from planner.topology import Router
 
+ScheduleName = Literal["plan", "zero-bubble"]
+
 
 def simulate_training(
-    problem: TrainingProblem, plan: TrainingPlan, router: Router | None = None
+    problem: TrainingProblem,
+    plan: TrainingPlan,
+    router: Router | None = None,
+    *,
+    schedule: ScheduleName = "plan",
+    scenario: Scenario | None = None,
+    seed: int = 0,
 ) -> JobOutcome:
     """Simulate one step of a plan.
 
@@ -32,6 +46,12 @@ def simulate_training(
     ----------
     router
         Finds routes; one of the problem's topology when absent.
+    schedule
+        ``plan``: 1F1B, interleaved with several chunks per stage; ``zero-bubble``: ZB-H1.
+    scenario
+        What goes wrong.
+    seed
+        Of the scenario's jitter and random failures.
 
     Returns
     -------
@@ -44,18 +64,41 @@ def simulate_training(
     Activations cross the links as transfers at the efficiency that the cost model gives the route, or slower
     where links are shared; unless the calibration lets them overlap, a stage is held until its transfer has
     gone. Gradients follow their last backward pass as the cost model lets them overlap with it.
+    The gradients of weights take half of a backward pass, and no longer than a forward pass: of three equal
+    products of a layer one is theirs.
+    Under a scenario the step is that of the slowest replica; the rank that is last holds up its stage.
     """
+    scenario = scenario or Scenario(name="none")
     outcome = judge_training(problem, plan.strategy, plan.layers, plan.ranks())
-    cabling = Cabling(router or Router(problem.topology))
+    sound = Cabling(router or Router(problem.topology))
+    cabling = faulty_cabling(problem, plan, scenario) if scenario.links else sound
     traffic = StepTraffic(problem, plan, outcome, cabling)
     hops, gradients = traffic.hops(), traffic.gradients()
     reduced = reduce_network([*hops.values(), *gradients], cabling.cables)
     between, within = dict(zip(hops, reduced.bundles, strict=False)), reduced.bundles[len(hops) :]
     model = step_model(problem, plan, outcome, traffic, between, within)
-    run, cycle, shared = _run(model, plan.num_micro_batches, partial(SharedLinks, reduced=reduced))
-    shortest, _, _ = _run(model, plan.num_micro_batches, Uncontended)
-    record = _record(problem, plan, run, shortest.seconds)
+    if schedule == "zero-bubble":
+        model = split_backward(model)
+    count, shared_links = plan.num_micro_batches, partial(SharedLinks, reduced=reduced)
+    work = pipeline_schedule(model.stages, model.virtual, count, split=model.weight is not None)
+    replicas = list(disturbed_replicas(model, plan, scenario, work, seed))
+    run, cycle, shared = max((_run(each, count, shared_links) for each in replicas), key=_seconds)
+    shortest = max((_run(each, count, Uncontended) for each in replicas), key=_seconds)[0]
+    record = _record(problem, plan, run, shortest.seconds, run.attribution(model.update))
+    course = run_job(scenario, plan.ranks(), run.seconds, seed)
+    if course is not None:
+        record = record.model_copy(update={"run": course})
     return JobOutcome(record, _links(plan, traffic, reduced, shared, cycle), run.seconds)
+
+
+def _seconds(found: tuple[StepRun, Cycle | None, Carrier]) -> float:
+    return found[0].seconds
+
+
+def split_backward(model: StepModel) -> StepModel:
+    """Return a step whose backward passes are split into those for inputs and those for weights."""
+    weight = np.minimum(model.forward, model.backward / 2.0)
+    return replace(model, backward=model.backward - weight, weight=weight)
 
 
 AnyCarrier = TypeVar("AnyCarrier", bound=Carrier)
@@ -65,7 +108,7 @@ def _run(
     model: StepModel, num_micro_batches: int, make: Callable[[simpy.Environment], AnyCarrier]
 ) -> tuple[StepRun, Cycle | None, AnyCarrier]:
     """Run a step: of many micro-batches as many as show the cycle that the others repeat."""
-    count = first_count(model, num_micro_batches)
+    count = num_micro_batches if model.factors else first_count(model, num_micro_batches)
     while True:
         env = simpy.Environment()
         carrier = make(env)
@@ -93,9 +136,7 @@ def step_model(
     hidden = costs.overlap * float(costs.hideable[0])
     fixed, whole = traffic.alpha / strategy.virtual, (traffic.alpha + traffic.beta) / strategy.virtual
     synchronisation = [
-        Gradients(classes, float(fixed[stage]), hidden * float(whole[stage]))
-        if whole[stage] > 0.0
-        else None
+        Gradients(classes, float(fixed[stage]), hidden * float(whole[stage])) if whole[stage] > 0.0 else None
         for stage, classes in enumerate(gradients)
     ]
     return StepModel(
@@ -110,7 +151,11 @@ def step_model(
 
 
 def _record(
-    problem: TrainingProblem, plan: TrainingPlan, run: StepRun, critical_path: float
+    problem: TrainingProblem,
+    plan: TrainingPlan,
+    run: StepRun,
+    critical_path: float,
+    attribution: dict[str, float],
 ) -> JobSimulation:
     tokens = problem.job.global_batch * problem.job.sequence
     return JobSimulation(
@@ -121,6 +166,7 @@ def _record(
         bubble=run.bubble,
         throughput=tokens / run.seconds,
         utilisation={f"stage {stage}": float(busy) / run.seconds for stage, busy in enumerate(run.computed)},
+        attribution=attribution,
         timeline=both_ends([_busy(note, plan.strategy.virtual) for note in run.notes]),
     )
 

@@ -42,7 +42,7 @@ def hinted_training(problem: TrainingProblem, plan: JobPlan) -> PlacedStrategy:
     strategy = plan.strategy
     micro_batches = problem.job.global_batch // max(1, strategy.dp * strategy.micro_batch)
     current = plan.model_copy(update={"num_micro_batches": micro_batches})
-    _refuse([*training_problems(problem, current), *_excluded(problem, strategy)])
+    _refuse([*training_problems(problem, current), *excluded(problem, strategy)])
     outcome = judge_training(problem, strategy, plan.layers, plan.ranks())
     unfit = training_memory_problems(problem, current, outcome)
     _refuse([text for text in unfit if " needs " in text])
@@ -59,7 +59,7 @@ def hinted_serving(problem: ServingProblem, plan: JobPlan) -> PlacedService:
     """
     if not isinstance(plan, ServingPlan):
         raise UnusableHintError("the hint is no serving plan")
-    _refuse([*serving_problems(problem, plan), *_excluded(problem, plan.strategy)])
+    _refuse([*serving_problems(problem, plan), *excluded(problem, plan.strategy)])
     try:
         outcome = judge_serving(problem, plan.strategy, plan.replicas)
     except StopIteration as error:  # no longer a legal memory mode on this machine
@@ -75,7 +75,7 @@ def _refuse(broken: list[str]) -> None:
         raise UnusableHintError(broken[0])
 
 
-def _excluded(problem: TrainingProblem | ServingProblem, strategy: Strategy) -> list[str]:
+def excluded(problem: TrainingProblem | ServingProblem, strategy: Strategy) -> list[str]:
     """Return the degrees of a strategy that the job's lists exclude, as sentences."""
     serving, found = isinstance(problem, ServingProblem), []
     for field in type(problem.job.degrees).model_fields:

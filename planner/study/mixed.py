@@ -6,16 +6,24 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from planner.errors import InfeasibleError, NoPlanError
-from planner.placement import Baseline, Decision
-from planner.placement.mixed import AnyProblem, MixedTrainingProblem, judge_mixed, make_mixed_problem
-from planner.placement.mixed_plan import mixed_plan
+from planner.placement import Baseline, Decision, JobPlan, Problem, TrainingPlan
+from planner.placement.mixed import (
+    AnyProblem,
+    MixedPlacement,
+    MixedTrainingProblem,
+    check_mixed,
+    judge_mixed,
+    make_mixed_problem,
+)
+from planner.placement.mixed_plan import mixed_plan, placement_of
 from planner.solve import Budget, JobSolution
 from planner.solve.degrees import degree_choices
-from planner.solve.mixed import MixedSolution, even_placement, mixed_strategies, price, search_mixed
+from planner.solve.hints import excluded
+from planner.solve.mixed import MixedSolution, even_placement, search_mixed
+from planner.solve.mixed.space import mixed_strategies, price
 from planner.study.inputs import Documents
 from planner.workload import ResolvedJob, TrainingJob, Transformer
 
-Solver = Callable[[], tuple[AnyProblem, JobSolution, float]]
 PLAIN = {"virtual": 1, "ep": 1, "recompute_layers": 0, "overlap": 0, "offload": 0}
 """What every mixed plan has of the degrees that it does not choose."""
 
@@ -39,14 +47,22 @@ def mixed_problem(documents: Documents, resolved: ResolvedJob) -> MixedTrainingP
 
 
 def best_with_mixed(
-    problem: MixedTrainingProblem, budget: Budget, one_model: Solver
+    problem: MixedTrainingProblem,
+    budget: Budget,
+    one_model: Callable[[], tuple[Problem, JobSolution, float]],
+    explained: Callable[[Problem], JobSolution],
+    start: JobPlan | None = None,
 ) -> tuple[AnyProblem, JobSolution, float]:
     """Return the best of GPUs of one model and of several together, with the bound over both.
 
     Parameters
     ----------
     one_model
-        Solves the job on GPUs of one model.
+        Solves the job on GPUs of one model: the problem, its solution, and the bound over all models.
+    explained
+        Solves it again with reasons, where that is the best.
+    start
+        A plan whose decisions, where legal here, are the first incumbent.
 
     Raises
     ------
@@ -55,33 +71,43 @@ def best_with_mixed(
     NoPlanError
         If the time ended before there was a plan.
     """
+    own: Problem | None = None
     alone: JobSolution | None = None
     refused: InfeasibleError | NoPlanError | None = None
-    own: AnyProblem = problem
     try:
         own, alone, bound = one_model()
     except InfeasibleError as error:
         refused, bound = error, float("inf")
     except NoPlanError as error:
         refused, bound = error, error.bound or 0.0
-    found = search_mixed(problem, budget, float("inf") if alone is None else alone.value)
+    limit = float("inf") if alone is None else alone.value
+    found = search_mixed(problem, budget, limit, _hinted(problem, start))
     bound = min(bound, found.bound)
     if found.placement is not None:
         return problem, _solution(problem, found, alone), bound
-    if alone is not None:
+    if own is not None and alone is not None:
+        again = alone if budget.over else explained(own)
+        alone = again if again.value <= alone.value else alone
         return own, replace(alone, searched=f"{alone.how}; {_searched(found)}"), bound
     if bound == float("inf") and refused is not None:
         raise refused
     raise NoPlanError(f"job {problem.job.name!r}: no plan on GPUs of any models within the time", bound)
 
 
+def _hinted(problem: MixedTrainingProblem, plan: JobPlan | None) -> MixedPlacement | None:
+    """Return the decisions of a plan on GPUs of several models, ``None`` where they are not legal here."""
+    if not isinstance(plan, TrainingPlan) or not plan.micro_batches:
+        return None
+    placement = placement_of(plan)
+    broken = [*excluded(problem.kinds[0], plan.strategy), *check_mixed(problem, placement)]
+    return None if broken else placement
+
+
 def _searched(found: MixedSolution) -> str:
     return f"on GPUs of several models together {found.evaluated:,} priced, {found.visited:,} placed"
 
 
-def _solution(
-    problem: MixedTrainingProblem, found: MixedSolution, alone: JobSolution | None
-) -> JobSolution:
+def _solution(problem: MixedTrainingProblem, found: MixedSolution, alone: JobSolution | None) -> JobSolution:
     assert found.placement is not None
     plan = mixed_plan(problem, found.placement)
     seconds = judge_mixed(problem, found.placement).step_time

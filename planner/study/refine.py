@@ -46,8 +46,8 @@ class Refined:
 def refine(study: Study, simulate: Simulate, budget: Budget, again: Again | None = None) -> Refined:
     """Return a plan whose simulated limits hold, or the least excess that the budget allowed.
 
-    Every strategy of which the simulation refutes the best placement is left out of the next solve. Each cut is
-    simulated by itself: nothing is inferred from one strategy about another.
+    A strategy whose best placement the simulation refutes is left out of the next solve. Each is simulated by
+    itself: nothing is inferred from one strategy about another.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def refine(study: Study, simulate: Simulate, budget: Budget, again: Again | None
     SimulationError
         If a service without limits cannot keep up with its rate.
     """
-    best, cuts = simulated(study, simulate), ()
-    latest: Refined = best
+    latest = best = simulated(study, simulate)
+    cuts: tuple[Cut, ...] = ()
     while again is not None and latest.excess > 0.0:
         cuts = (*cuts, _cut(latest))
         if budget.over:
@@ -163,8 +163,8 @@ def _nothing_left(best: Refined, cuts: tuple[Cut, ...]) -> InfeasibleError:
     """Return the error for a service of which the simulation refutes every strategy."""
     name, limits = best.study.plan.jobs[0].name, best.study.plan.simulated
     broken = [limit for limit in limits if limit.excess > 0.0]
-    number = f"all {len(cuts)} strategies" if len(cuts) > 1 else "the only strategy"
-    text = f"job {name!r}: {number} that hold the limits on paper break them in simulation; the nearest: "
+    number = f"each of the {len(cuts)} strategies" if len(cuts) > 1 else "the only strategy"
+    text = f"job {name!r}: {number} that can hold the limits on paper breaks one in simulation; the nearest: "
     if best.excess == float("inf"):
         remedy = "lower the rate, or give more GPUs or cores"
     else:

@@ -77,6 +77,8 @@ def _problem(documents: Documents, old: JobPlan) -> Problem:
 
 
 def _kept(problem: Problem, old: JobPlan, max_moves: int | None, budget: Budget) -> JobSolution:
+    if isinstance(old, TrainingPlan) and old.micro_batches:
+        raise PlannerError("a plan on GPUs of several models cannot be kept; solve with --hint instead")
     if isinstance(problem, TrainingProblem) and isinstance(old, TrainingPlan):
         return _kept_training(problem, old, max_moves, budget)
     if isinstance(problem, ServingProblem) and isinstance(old, ServingPlan):

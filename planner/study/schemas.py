@@ -12,6 +12,7 @@ from planner.costs import Calibration
 from planner.placement import Plan
 from planner.schema import Document, json_schema, write_text_atomic
 from planner.simulate.result import SimulationResult
+from planner.simulate.scenario import Scenario
 from planner.study.gates import Gates
 from planner.study.whatif import StudyDocument
 from planner.topology import DeviceCatalogue, TopologyDocument
@@ -19,7 +20,7 @@ from planner.workload import ModelDocument, WorkloadDocument
 
 KINDS: tuple[type[Document], ...] = (
     TopologyDocument, DeviceCatalogue, WorkloadDocument, ModelDocument, Calibration, Plan, SimulationResult,
-    Samples, Verification, Gates, StudyDocument,
+    Scenario, Samples, Verification, Gates, StudyDocument,
 )  # fmt: skip
 
 

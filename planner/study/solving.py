@@ -138,13 +138,7 @@ def _solve_alone(documents: Documents, resolved: ResolvedJob, budget: Budget, wi
         make_problem(resolved.job, resolved.model, topology, documents.calibration, gpus)
         for gpus in wishes.groups(name, topology.gpus, groups)
     ]
-
-    def one_model() -> tuple[AnyProblem, JobSolution, float]:
-        return _best_of(problems, budget, wishes.start(name), wishes.cuts)
-
-    placed = any(fix.is_place for fix in wishes.fixes)
-    mixed = None if placed else mixed_problem(documents, resolved)
-    problem, best, bound = one_model() if mixed is None else best_with_mixed(mixed, budget, one_model)
+    problem, best, bound = _best_of_models(documents, resolved, problems, budget, wishes)
     return Solved(
         {name: problem},
         {name: best},
@@ -155,12 +149,35 @@ def _solve_alone(documents: Documents, resolved: ResolvedJob, budget: Budget, wi
     )
 
 
+def _best_of_models(
+    documents: Documents, resolved: ResolvedJob, problems: list[Problem], budget: Budget, wishes: Wishes
+) -> tuple[AnyProblem, JobSolution, float]:
+    """Return the best solution on a group of equal GPUs or on several models together, and the bound."""
+    start, cuts = wishes.start(resolved.job.name), wishes.cuts
+    placed = any(fix.is_place for fix in wishes.fixes)
+    mixed = None if placed else mixed_problem(documents, resolved)
+    if mixed is None:
+        return _best_of(problems, budget, start, cuts)
+    return best_with_mixed(
+        mixed,
+        budget,
+        lambda: _best_of(problems, budget, start, cuts, explain=False),
+        lambda problem: solve_job(problem, budget, start=start, cuts=cuts),
+        start,
+    )
+
+
 def _best_of(
-    problems: list[Problem], budget: Budget, start: JobPlan | None, cuts: Sequence[Cut]
+    problems: list[Problem],
+    budget: Budget,
+    start: JobPlan | None,
+    cuts: Sequence[Cut],
+    *,
+    explain: bool = True,
 ) -> tuple[Problem, JobSolution, float]:
     """Return the best solution of several problems, and the least bound over all of them."""
     if len(problems) == 1:
-        solution = solve_job(problems[0], budget, start=start, cuts=cuts)
+        solution = solve_job(problems[0], budget, explain=explain, start=start, cuts=cuts)
         return problems[0], solution, solution.bound
     solved: list[tuple[Problem, JobSolution]] = []
     refused: list[InfeasibleError] = []
@@ -181,7 +198,7 @@ def _best_of(
     if not solved:
         raise late or _joined(refused)
     problem, best = min(solved, key=lambda item: item[1].value)
-    if not budget.over:
+    if explain and not budget.over:
         again = solve_job(problem, budget, start=start, cuts=cuts)
         best = again if again.value <= best.value else best
     return problem, best, min(bounds)
@@ -198,11 +215,12 @@ def _solve_together(documents: Documents, budget: Budget) -> Solved:
     """Share the machine out among several jobs and solve each on its share."""
     shares = ShareSearch(documents, budget).run()
     last = replace(budget, seconds=max(budget.seconds, budget.elapsed + GRACE), stopped=never)
-    problems, solutions = {}, {}
+    problems: dict[str, AnyProblem] = {}
+    solutions: dict[str, JobSolution] = {}
     for resolved in documents.workload.jobs:
         name = resolved.job.name
-        problems[name] = make_share(documents, resolved, shares.gpus[name])
-        solutions[name] = _named(name, solve_job(problems[name], last))
+        share = make_share(documents, resolved, shares.gpus[name])
+        problems[name], solutions[name] = share, _named(name, solve_job(share, last))
     slowdown = {name: solution.value / shares.alone[name] for name, solution in solutions.items()}
     value = sum(slowdown.values()) / len(slowdown)
     return Solved(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from itertools import pairwise
 
@@ -21,10 +22,16 @@ class Router:
 
     Inside a node as :func:`planner.topology.route` says; between nodes through each GPU's own network port
     and the shortest way through the fabric.
+
+    Parameters
+    ----------
+    without
+        Directed links that have failed; ways go around them, ports stay as they were dealt.
     """
 
-    def __init__(self, topology: Topology) -> None:
-        self.topology = topology
+    def __init__(self, topology: Topology, *, without: Collection[Hop] = ()) -> None:
+        self.topology, self.without = topology, frozenset(without)
+        self._hurt = {hop[0].split("/", 1)[0] for hop in self.without}
         self._local: dict[tuple[str, str, str], Route | None] = {}
         self._ports: dict[tuple[str, str], str | None] = {}
         self._paths: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -34,7 +41,8 @@ class Router:
         """Switches, network ports and GPUs that have links outside their node."""
         graph: nx.DiGraph[str] = nx.DiGraph()
         for edge in fabric_edges(self.topology):
-            graph.add_edge(edge.source, edge.target, edge=edge)
+            if (edge.source, edge.target) not in self.without:
+                graph.add_edge(edge.source, edge.target, edge=edge)
         return graph
 
     def hops(self, source: str, target: str) -> tuple[Hop, ...]:
@@ -56,7 +64,7 @@ class Router:
             if direct:
                 return direct
         if left == right:
-            way = self._inside(self.topology.node_of[left].machine, from_part, to_part)
+            way = self._inside(left, from_part, to_part)
             if way is not None:
                 return tuple(f"{left}/{part}" for part in way.vertices)
         out_port, in_port = self.port(left, from_part), self.port(right, to_part)
@@ -67,9 +75,10 @@ class Router:
             raise TopologyError(
                 f"no path from {source} to {target}: the fabric does not join {left} and {right}"
             )
-        head = self._inside(self.topology.node_of[left].machine, from_part, out_port)
-        tail = self._inside(self.topology.node_of[right].machine, in_port, to_part)
-        assert head is not None and tail is not None
+        head = self._inside(left, from_part, out_port)
+        tail = self._inside(right, in_port, to_part)
+        if head is None or tail is None:
+            raise TopologyError(f"no path from {source} to {target} through their network ports")
         return (
             *(f"{left}/{part}" for part in head.vertices[:-1]),
             *across,
@@ -94,10 +103,28 @@ class Router:
             self._ports[key] = nearest_port(machine, part)
         return self._ports[key]
 
-    def _inside(self, machine: MachineType, source: str, target: str) -> Route | None:
-        key = (machine.name, source, target)
+    def has_hop(self, hop: Hop) -> bool:
+        """Whether there is such a link."""
+        if self.fabric.has_edge(*hop):
+            return True
+        (node, _, left), (other, _, right) = hop[0].partition("/"), hop[1].partition("/")
+        return (
+            node == other
+            and node in self.topology.node_of
+            and bool(self.topology.node_of[node].machine.graph.has_edge(left, right))
+        )
+
+    def _inside(self, node: str, source: str, target: str) -> Route | None:
+        machine = self.topology.node_of[node].machine
+        key = (node if node in self._hurt else machine.name, source, target)
         if key not in self._local:
-            self._local[key] = route(machine.graph, source, target)
+            graph = machine.graph
+            if node in self._hurt:
+                failed = [hop for hop in self.without if hop[0].split("/", 1)[0] == node]
+                graph = graph.copy()
+                inside = [(left.split("/", 1)[-1], right.split("/", 1)[-1]) for left, right in failed]
+                graph.remove_edges_from(inside)
+            self._local[key] = route(graph, source, target)
         return self._local[key]
 
     def _through_fabric(self, source: str, target: str) -> tuple[str, ...]:

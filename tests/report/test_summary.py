@@ -2,13 +2,14 @@
 
 import json
 
+from planner.placement import SimulatedLimit
 from planner.report import plan_summary, summary_json
 from planner.report.names import TIMES
 from tests.report import factories, machines, simulations
 
 KEYS = {
     "status", "objective", "bound", "gap", "solve_seconds", "baselines", "plan", "prediction", "memory",
-    "links", "provenance",
+    "links", "provenance", "limits",
 }  # fmt: skip
 
 
@@ -49,6 +50,17 @@ def test_simulated_percentiles_are_in_seconds() -> None:
     assert prediction["latency_p99_s"] == 5.2
     assert prediction["simulated"]["latency_p99_s"] == simulation.jobs[0].latency["latency"].p99
     assert prediction["jobs"]["chat"]["ttft_p99_s"] == 0.31
+
+
+def test_a_limit_that_the_simulation_breaks_is_in_the_status() -> None:
+    """The status says by how much, never optimal; both figures are in the JSON."""
+    limit = SimulatedLimit(job="chat", name="latency_p99", limit=4.0, predicted=3.5, simulated=5.0)
+    plan = factories.serving_plan(machines.topology(nodes=2))
+    broken = plan.model_copy(update={"status": "feasible", "simulated": [limit]})
+    status = next(row[1] for row in plan_summary(broken).tables[0].rows if row[0] == "status")
+    assert status == "feasible on paper; in simulation latency_p99 is 25.0% above its limit of 4.00 s"
+    row = {"job": "chat", "name": "latency_p99", "limit_s": 4.0, "predicted_s": 3.5, "simulated_s": 5.0}
+    assert summary_json(broken, None, "plan.yaml")["limits"] == [row]
 
 
 def test_summary_says_what_was_decided_and_proven() -> None:

@@ -125,3 +125,41 @@ def test_an_interrupted_piece_of_work_frees_its_server() -> None:
     env.run()
     assert trace == [Span("last", 1.0, 2.0)]
     assert (pool.busy, pool.served, pool.queue.value, pool.in_service.value) == (2.0, 1, 0, 0)
+
+
+def test_a_realtime_and_a_batch_service_share_a_gpu_by_hand() -> None:
+    """Urgent kernels overtake waiting kernels of the batch, never its running one, and its copies not at all.
+
+    Three batches copy 4 s each from 0 s on and then run three kernels of 3 s; a realtime request comes at
+    5 s, copies 1.5 s and runs one kernel of 1 s.
+    """
+    env = simpy.Environment()
+    kernels: list[Span] = []
+    copies: list[Span] = []
+    gpu = GpuCompute(env, "gpu0", trace=kernels)
+    copier = CopyEngine(env, "copy0", trace=copies)
+    batch, realtime = gpu.stream("batch"), gpu.stream("realtime", priority=-5)
+
+    def work(name: str) -> simpy.events.ProcessGenerator:
+        yield env.process(copier.run(f"{name} in", 4.0))
+        for index in range(3):
+            batch.launch(f"{name}-{index}", 3.0)
+
+    def request() -> simpy.events.ProcessGenerator:
+        yield env.timeout(5.0)
+        yield env.process(copier.run("urgent in", 1.5, priority=-5))
+        realtime.launch("urgent-0", 1.0)
+
+    for process in (work("a"), work("b"), work("c"), request()):
+        env.process(process)
+    env.run()
+    # Copies in order of arrival: c came at 0 s, so it goes before the urgent one.
+    assert [(span.name, span.start, span.end) for span in copies] == [
+        ("a in", 0.0, 4.0), ("b in", 4.0, 8.0), ("c in", 8.0, 12.0), ("urgent in", 12.0, 13.5),
+    ]  # fmt: skip
+    # When the urgent kernel is ready, at 13.5 s, b-0 runs (13-16) and b-1 follows in its stream only at 16 s.
+    assert [(span.name, span.start, span.end) for span in kernels[:6]] == [
+        ("a-0", 4.0, 7.0), ("a-1", 7.0, 10.0), ("a-2", 10.0, 13.0), ("b-0", 13.0, 16.0),
+        ("urgent-0", 16.0, 17.0), ("b-1", 17.0, 20.0),
+    ]  # fmt: skip
+    assert (copier.waiting, gpu.busy) == (4.0 + 8.0 + 7.0, 9 * 3.0 + 1.0)

@@ -290,3 +290,18 @@ def test_a_large_plan_is_simulated_by_one_replica() -> None:
     assert outcome.job.step_time is not None
     assert {link.source.split("/")[0] for link in outcome.links} & nodes
     assert outcome.job.step_time == pytest.approx(plan.prediction.step_time, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "strategy", [Strategy(), Strategy(dp=8), Strategy(tp=4, pp=2), Strategy(pp=4, dp=2, virtual=2)]
+)
+def test_the_step_is_attributed_without_rest(strategy: Strategy) -> None:
+    """Shares of computing, sending, waiting, gradients and the optimizer are positive and make 100 %."""
+    outcome = simulated(training_problem(cluster(2, 4, nics=1), batch=64), strategy)
+    shares = outcome.job.attribution
+    assert sum(shares.values()) == pytest.approx(1.0, abs=1e-9)
+    assert min(shares.values()) >= -1e-12
+    assert outcome.job.bubble == pytest.approx(shares["bubble"])
+    assert (shares["sending"] > 0.0) == (strategy.pp > 1)
+    if strategy.pp == 1:  # with stages, their updates differ
+        assert (shares["gradients"] > 1e-12) == (strategy.dp > 1)

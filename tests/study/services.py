@@ -24,8 +24,9 @@ def service(gpus: int, cores: int, rate: float, prompt: str, output: str, slo: s
 
 def random_service(seed: int) -> Documents | None:
     """Return a service whose limits are some ratio of what is predicted without; ``None`` if none fits."""
-    draw = random.Random(seed)  # noqa: S311  # no secret
-    shape = (draw.choice((1, 2, 4)), draw.choice((8, 16)), round(draw.uniform(2.0, 120.0), 1))
+    draw = random.Random(seed)  # no secret
+    gpus = draw.choice((1, 2, 4, 4))
+    shape = gpus, draw.choice((16, 24)), round(gpus * draw.uniform(1.0, 25.0), 1)
     prompt = f"{{mean: {draw.choice((100, 500, 2000))}, cv: {draw.choice((0.0, 0.5, 1.0))}}}"
     output = f"{{mean: {draw.choice((20, 80, 200))}, cv: {draw.choice((0.0, 0.5, 1.0))}}}"
     aim = draw.choice(("p99_latency", "gpus"))
@@ -34,5 +35,5 @@ def random_service(seed: int) -> Documents | None:
     except InfeasibleError:
         return None
     name = draw.choice(("latency_p99", "ttft_p99", "tpot_p99"))
-    limit = getattr(free.jobs[0].prediction, name) * draw.uniform(1.0, 1.6)  # type: ignore[union-attr]
+    limit = getattr(free.jobs[0].prediction, name) * draw.uniform(1.0, 1.3)
     return service(*shape, prompt, output, f"{{{name}: {limit * 1e6:.1f} us}}", aim)

@@ -131,6 +131,8 @@ def test_devices_are_plausible() -> None:
             assert profile.instances * profile.memory <= 1.0
             assert profile.instances <= len(profile.starts)
     assert {device.name for device in catalogue.devices if device.mig} == {
+        "a100-sxm-40",
+        "a100-sxm-80",
         "h100-sxm-80",
         "h200-sxm",
         "b200-sxm",

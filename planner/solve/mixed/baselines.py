@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from planner.errors import InfeasibleError
-from planner.placement import as_strategy, make_problem
+from planner.placement import Strategy, as_strategy, make_problem
 from planner.placement.mixed import MixedPlacement, MixedTrainingProblem, capacities, judge_mixed
 from planner.solve.baselines import even_layers
 from planner.solve.budget import Budget
 from planner.solve.jobs import solve_job
-from planner.solve.mixed.space import Rows
+from planner.solve.mixed.space import FloatArray, Rows
 from planner.solve.solution import JobSolution
 
 
@@ -40,13 +40,16 @@ def even_placement(problem: MixedTrainingProblem, rows: Rows) -> tuple[MixedPlac
     nothing fits.
     """
     best: tuple[MixedPlacement, float] | None = None
-    for row in np.argsort(rows.bounds, kind="stable"):
-        if best is not None and rows.bounds[row] >= best[1]:
+    seen: set[Strategy] = set()
+    floors = _floors(problem, rows)
+    for row in np.argsort(floors, kind="stable"):
+        if best is not None and floors[row] >= best[1]:
             break
         strategy = as_strategy(rows.many, int(row))
         count = problem.job.global_batch // strategy.micro_batch
-        if strategy.num_ranks != problem.num_gpus or count % strategy.dp:
+        if strategy.num_ranks != problem.num_gpus or count % strategy.dp or strategy in seen:
             continue
+        seen.add(strategy)  # other spans of it: the ranks lie where they lie
         layers = tuple(even_layers(problem.model.layers, strategy.pp))
         order = np.arange(strategy.num_ranks)
         by_replica = order.reshape(strategy.dp, strategy.pp, -1).swapaxes(0, 1).ravel()
@@ -59,3 +62,13 @@ def even_placement(problem: MixedTrainingProblem, rows: Rows) -> tuple[MixedPlac
             if fits and (best is None or outcome.step_time < best[1]):
                 best = placement, outcome.step_time
     return best
+
+
+def _floors(problem: MixedTrainingProblem, rows: Rows) -> FloatArray:
+    """Return what layers split evenly take at least, s: those of the slowest kind if all GPUs work."""
+    whole = problem.num_gpus == problem.hierarchy.num_gpus
+    each = np.stack([cost.dense for cost in rows.costs])
+    layer = each.max(axis=0) if whole else each.min(axis=0)
+    many = rows.many
+    count = problem.job.global_batch // (many.micro_batch * many.dp)
+    return np.asarray(layer * count * (problem.model.layers // many.pp), dtype=np.float64)

@@ -225,14 +225,22 @@ def _fill(
 
 
 def search_mixed(
-    problem: MixedTrainingProblem, budget: Budget, incumbent: float = float("inf")
+    problem: MixedTrainingProblem,
+    budget: Budget,
+    incumbent: float = float("inf"),
+    start: MixedPlacement | None = None,
 ) -> MixedSolution:
     """Return the best mixed placement that beats an incumbent, with the bound of the space.
+
+    A legal placement to start from is the incumbent where it is better.
 
     The space: any kinds for the cells, any layers, any micro-batches; tensor and context groups within an
     innermost domain; no interleaving; models without experts.
     """
-    solution = MixedSearch(problem, budget, incumbent).run()
+    search = MixedSearch(problem, budget, incumbent)
+    if start is not None and (seconds := judge_mixed(problem, start).step_time) < incumbent:
+        search.best, search.incumbent = start, seconds
+    solution = search.run()
     if solution.placement is not None:
         judged = judge_mixed(problem, solution.placement).step_time
         assert abs(judged - solution.seconds) <= 1e-9 * judged

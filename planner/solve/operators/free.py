@@ -27,6 +27,10 @@ from planner.solve.operators.sides import Share, least_share
 _HEATS = (0.002, 0.02, 0.1)
 _MOVES = 300_000
 _MARGIN = 1e-6
+_GAIN = 4e-5
+"""Least relative gain of a bound that makes another try worth its time."""
+_STEP = 0.35
+"""How far above the bound the next limit lies, as a share of how far the last one did."""
 
 
 def solve_free(problem: OperatorProblem, budget: Budget, workers: int) -> Found:
@@ -41,9 +45,9 @@ def solve_free(problem: OperatorProblem, budget: Budget, workers: int) -> Found:
     search.anneal(_HEATS, 0.06 * total)
     if search.full(0.35 * total):
         return search.found
-    search.improve(0.2 * total)
+    search.improve(0.17 * total)
     search.anneal(_HEATS[:1], 0.03 * total)
-    search.raise_bound(0.15 * total)
+    search.raise_bound(0.25 * total)
     if not search.price(0.5 * budget.left):
         search.full(budget.left)
     return search.found
@@ -134,12 +138,27 @@ class _Search:
         return self._take(model.devices(solver))
 
     def raise_bound(self, seconds: float) -> None:
-        """Find what every accelerator does at least."""
+        """Find what every accelerator does at least, and do so again for plans of ever lower limits.
+
+        Whatever the limit, a plan keeps it and is not below the bound that then holds, or breaks it and is
+        above the limit: the lesser of the two is a bound of all plans.
+        """
         self._reduce()
-        self.share = least_share(
-            self.reduced, self.machine, self.found.value, self.budget, seconds=seconds, workers=self.workers
-        )
-        self.found = replace(self.found, bound=max(self.found.bound, self.share.bound))
+        end, high, transfers = self.budget.left - seconds, self.found.value, 0.0
+        limit, idle = high, 0
+        while self.budget.left > max(end, 0.0) and not self.budget.over:
+            share = least_share(
+                reduce(self.problem, limit), self.machine, limit, self.budget, transfers=transfers,
+                seconds=0.5 * (self.budget.left - end), workers=self.workers,
+            )  # fmt: skip
+            self.share = self.share or share
+            idle = 0 if share.bound > self.found.bound * (1 + _GAIN) else idle + 1
+            self.found = replace(self.found, bound=max(self.found.bound, min(share.bound, self.found.value)))
+            if share.bound < limit * (1 - _MARGIN):
+                high, transfers = limit, share.transfers
+            if high - self.found.bound <= _MARGIN * high or idle == 2:
+                return
+            limit = self.found.bound + _STEP * (high - self.found.bound)
 
     def price(self, seconds: float) -> bool:
         """Raise the bound by prices of accelerator contents; return whether the plan is then proven."""

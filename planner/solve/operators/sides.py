@@ -58,13 +58,26 @@ def cpu_relief(values: Floats, cpu: Floats, limit: float) -> float:
 
 
 def least_share(
-    reduced: Reduced, machine: Machine, limit: float, budget: Budget, *, seconds: float, workers: int
+    reduced: Reduced,
+    machine: Machine,
+    limit: float,
+    budget: Budget,
+    *,
+    seconds: float,
+    workers: int,
+    transfers: float = 0.0,
 ) -> Share:
-    """Return what each accelerator does at least in every plan of at most ``limit`` seconds."""
+    """Return what each accelerator does at least in every plan of at most ``limit`` seconds.
+
+    Parameters
+    ----------
+    transfers
+        What each is known to pay at least, s: that of a higher limit holds for a lower one.
+    """
     k = machine.num_accelerators
     total = float(reduced.accelerator[np.isfinite(reduced.accelerator)].sum())
     relief = cpu_relief(reduced.accelerator, reduced.cpu, limit) if machine.has_cpu else 0.0
-    transfers, work = 0.0, 0.0
+    work = 0.0
     end = budget.left - seconds
     for _ in range(4):
         work = max(0.0, total - relief - (k - 1) * (limit - transfers))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from planner import __version__
 from planner.errors import InfeasibleError, NoPlanError, PlannerError
 from planner.placement import JobPlan, Plan, ServingPlan, TrainingPlan
 from planner.schema import Document, Record, dump_yaml, loads
-from planner.simulate import JobSimulation, SimulationResult, simulate_plan
+from planner.simulate import JobSimulation, PredictedOnlyError, SimulationResult, simulate_plan
 from planner.solve import Budget
 from planner.study.inputs import Documents
 from planner.study.loading import study_of
@@ -114,7 +115,9 @@ def measure_scenario(scenario: Scenario, solved_text: str) -> str:
     result = None
     if scenario.options.simulate:
         problems = study_of(documents, plan).problems
-        result = simulate_plan(problems, plan, seed=scenario.options.seed, requests=scenario.options.requests)
+        options = scenario.options
+        with suppress(PredictedOnlyError):
+            result = simulate_plan(problems, plan, seed=options.seed, requests=options.requests)
     return Figures(
         decisions=dict(decisions(plan)), metrics=dict(metrics(documents, plan, result))
     ).model_dump_json()
