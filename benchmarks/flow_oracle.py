@@ -3,8 +3,8 @@
 ``python -m benchmarks.flow_oracle FOLDER [--json OUT] [--simgrid]`` replays every trace of FOLDER, plain or
 gzip-compressed, prints one table and writes the figures. CPU time is that of the replay alone, after one tiny
 replay that loads what is compiled; that of the reference simulator is read from the table in the folder's
-README, where there is one. With ``--simgrid`` SimGrid runs beside each replay: its CPU time is taken instead, and its
-finish times where a trace records none.
+README, where there is one. With ``--simgrid`` SimGrid runs beside each replay: its CPU time is taken instead,
+and its finish times where a trace records none.
 """
 
 from __future__ import annotations

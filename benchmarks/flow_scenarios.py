@@ -11,6 +11,7 @@ import argparse
 import gzip
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ class Fabric:
 
     def path(self, names: list[str], rates: list[float]) -> list[int]:
         """Return the links between neighbours in a list of names."""
-        return [self.link(*ends, rate) for *ends, rate in zip(names, names[1:], rates, strict=False)]
+        return [
+            self.link(here, there, rate) for (here, there), rate in zip(pairwise(names), rates, strict=False)
+        ]
 
 
 def fat_tree_path(fabric: Fabric, source: int, target: int, spines: int, pick: int) -> list[int]:

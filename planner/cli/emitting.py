@@ -19,7 +19,7 @@ from planner.deploy.target_document import TargetDocument
 from planner.errors import PlanError
 from planner.placement import Plan
 from planner.report import render_report, write_folder
-from planner.schema import digest, load, write_text_atomic
+from planner.schema import load, write_text_atomic
 from planner.simulate.result import SimulationResult
 from planner.study import load_study
 
@@ -204,7 +204,7 @@ def _simulation(plan: Plan, given: Path | None, beside: Path) -> SimulationResul
     if not path.is_file():
         return None
     result = load(path, SimulationResult)
-    if result.plan_digest == digest(plan):
+    if result.plan_digest == plan.content_digest:
         return result
     if given is not None:
         raise PlanError(f"{path} simulates another plan; run 'planner simulate' on this one")

@@ -192,10 +192,10 @@ class ServingModel:
 
     # -- steps ---------------------------------------------------------------------------------------
 
-    def prefill_time(self, tokens: FloatArray | float) -> FloatArray:
-        """Return the time to compute a prompt of ``tokens``, through all stages, s, shape (n,)."""
+    def prefill_time(self, tokens: FloatArray | float, past: float = 0.0) -> FloatArray:
+        """Return the time to compute a prompt of ``tokens`` after ``past`` cached ones, s, shape (n,)."""
         size = np.broadcast_to(np.asarray(tokens, dtype=float), self.tp.shape)
-        step = self._steps.parts(1.0, size, 0.0, 0.0, 1.0).time(self._tuning)
+        step = self._steps.parts(1.0, size, past, 0.0, 1.0).time(self._tuning)
         return np.asarray(step + self._hops(size) + self._vision())
 
     def decode_time(self, batch: FloatArray | float, context: float) -> FloatArray:

@@ -34,6 +34,7 @@ class Signal(simpy.Event):
         """Succeed now; what waits for it goes on at once: call this as the last thing in an event."""
         callbacks = self.callbacks
         assert callbacks is not None, "an event happens once"
-        self._ok, self._value, self.callbacks = True, value, None
+        self._ok, self._value = True, value
+        self.callbacks = None  # type: ignore[assignment]
         for call in callbacks:
             call(self)

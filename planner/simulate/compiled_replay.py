@@ -44,7 +44,7 @@ def _state(rates: FloatArray, hops: Hops, sizes: FloatArray) -> layout.State:
     steps["row"], steps["weight"] = hops.links, 1.0
     if len(steps):
         lengths, steps = _merged(lengths, steps, hops.owner * len(rates) + hops.links)
-    state = layout.new_state(layout.new_rows(rates), len(sizes), int(lengths.max(initial=1)))
+    state = layout.new_state(layout.new_rows(rates.tolist()), len(sizes), int(lengths.max(initial=1)))
     flows = state.flows
     flows["cap"], flows["alone"], flows["remaining"] = np.inf, np.inf, sizes
     flows["new_rate"], flows["limit"], flows["new_limit"] = -1.0, -1, -1

@@ -131,7 +131,8 @@ class Server:
             self._serve(name, work, then)
         else:
             self._order += 1
-            heapq.heappush(self._turns, (0, self._order, partial(self._take_turn, name, work, then)))
+            turn: Callable[[], object] = partial(self._take_turn, name, work, then)
+            heapq.heappush(self._turns, (0, self._order, turn))
             self.queue.add(1)
 
     def _take_turn(self, name: str, work: Work, then: Callable[[], None]) -> None:

@@ -27,14 +27,18 @@ class Row:
     __slots__ = (
         "capacity",
         "demand",
+        "fastest",
         "flows",
         "free",
         "index",
         "level",
         "load",
         "members",
+        "open",
         "outside",
         "peak",
+        "slowest_held",
+        "total",
         "touched",
         "weight",
     )
@@ -48,6 +52,10 @@ class Row:
         self.free = self.demand = 0.0  # what is left, and the weights not yet frozen, while the rows fill
         self.level = -1.0  # rate at which this row froze moving flows; -1 when it froze none
         self.peak = 0.0  # fastest moving flow, bytes/s
+        self.open = 0  # moving flows not yet frozen
+        self.total = 0.0  # of all rates as they were last, bytes/s
+        self.fastest = 0.0  # no standing flow is faster, bytes/s
+        self.slowest_held = math.inf  # no standing flow that the row holds back is slower, bytes/s
 
 
 class Flow:
@@ -152,7 +160,10 @@ class FairShares:
         for row, weight in flow.uses:
             row.flows[flow] = weight
             free = row.capacity - weight * rate
-            row.load = row.capacity - free if free > ROUNDING * row.capacity else row.capacity
+            row.total = row.capacity - free
+            row.load = row.total if free > ROUNDING * row.capacity else row.capacity
+            row.fastest = rate
+            row.slowest_held = rate if row is limit else math.inf
         return [row for row, _ in flow.uses]
 
     def _leave_alone(self, flow: Flow) -> list[Row] | None:
@@ -161,13 +172,14 @@ class FairShares:
             return None
         for row, _ in flow.uses:
             del row.flows[flow]
-            row.load = 0.0
+            row.load = row.total = row.fastest = 0.0
         return [row for row, _ in flow.uses]
 
     def _remove(self, leaving: Sequence[Flow]) -> None:
         for flow in leaving:
-            for row, _ in flow.uses:
+            for row, weight in flow.uses:
                 del row.flows[flow]
+                row.total = row.total - weight * flow.rate if row.flows else 0.0
         for flow in leaving:
             for row, _ in flow.uses:
                 self._touch(row)
@@ -180,7 +192,7 @@ class FairShares:
             row.touched = True
             row.members = []
             row.weight = 0.0
-            row.outside = sum([flow.rate * weight for flow, weight in row.flows.items()])
+            row.outside = row.total
             self._touched.append(row)
 
     def _join(self, flow: Flow) -> None:
@@ -199,11 +211,12 @@ class FairShares:
         """Raise the rates of all moving flows together, freezing those that meet a full row or their cap."""
         heap: list[tuple[float, int]] = []
         for row in self._touched:
-            row.level, row.peak, row.demand = -1.0, 0.0, row.weight
-            row.free = row.capacity
-            if len(row.members) < len(row.flows):
-                row.free = max(row.capacity - row.outside, 0.0)
-            if row.members:
+            members = len(row.members)
+            row.level, row.peak, row.demand, row.open = -1.0, 0.0, row.weight, members
+            if members == len(row.flows):
+                row.outside = 0.0
+            row.free = max(row.capacity - row.outside, 0.0)
+            if members:
                 heap.append((row.free / row.demand, row.index))
         for place, flow in enumerate(self._moving):
             flow.new_rate = -1.0
@@ -216,25 +229,28 @@ class FairShares:
 
     def _freeze_next(self, heap: list[tuple[float, int]]) -> int:
         """Freeze the flows at the next level and return how many there were."""
-        level, index = heapq.heappop(heap)
+        level, index = heap[0]
         if index < 0:
+            heapq.heappop(heap)
             flow = self._moving[-1 - index]
             if flow.new_rate >= 0.0:
                 return 0
             _freeze(flow, flow.cap, None)
             return 1
         row = self.rows[index]
-        flows = [flow for flow in row.members if flow.new_rate < 0.0]
-        if not flows:
+        if not row.open:
+            heapq.heappop(heap)
             return 0
         share = max(row.free, 0.0) / row.demand
-        if share > level and heap and share > heap[0][0]:  # the row has gained room per flow since
-            heapq.heappush(heap, (share, index))
+        if share > level and len(heap) > 1 and (share, index) > min(heap[1:3]):
+            heapq.heapreplace(heap, (share, index))  # the row has gained room per flow since
             return 0
-        for flow in flows:
-            _freeze(flow, share, row)
-        row.level = share
-        return len(flows)
+        heapq.heappop(heap)
+        row.level, count = share, row.open
+        for flow in row.members:
+            if flow.new_rate < 0.0:
+                _freeze(flow, share, row)
+        return count
 
     def _disturbed(self) -> list[Flow]:
         """Return standing flows whose rate cannot stay: too fast for a full row, or no longer held back."""
@@ -244,18 +260,24 @@ class FairShares:
                 continue
             too_fast = row.level * (1.0 + ROUNDING) if row.level >= 0.0 else math.inf
             held = row.peak * (1.0 - ROUNDING) if row.free <= ROUNDING * row.capacity else math.inf
-            for flow in row.flows:
-                if not flow.moving and (flow.rate > too_fast or (flow.limit is row and flow.rate < held)):
-                    joining.append(flow)
+            if row.fastest > too_fast or row.slowest_held < held:
+                joining += _disturbed_on(row, too_fast, held)
         return joining
 
     def _settle(self) -> tuple[list[Flow], list[Row]]:
         changed = []
         for row in self._touched:
             row.touched = False
-            load = row.capacity - row.free if row.members else row.outside
-            if row.free <= ROUNDING * row.capacity:
-                load = row.capacity
+            members = len(row.members)
+            if members:
+                everyone = members == len(row.flows)
+                row.fastest = row.peak if everyone else max(row.fastest, row.peak)
+                if everyone:
+                    row.slowest_held = math.inf
+                if row.level >= 0.0:
+                    row.slowest_held = min(row.slowest_held, row.level)
+            row.total = row.capacity - row.free
+            load = row.capacity if row.free <= ROUNDING * row.capacity else row.total
             if load != row.load:
                 row.load = load
                 changed.append(row)
@@ -269,4 +291,23 @@ def _freeze(flow: Flow, rate: float, limit: Row | None) -> None:
     for row, weight in flow.uses:
         row.free -= weight * rate
         row.demand -= weight
+        row.open -= 1
         row.peak = rate
+
+
+def _disturbed_on(row: Row, too_fast: float, held: float) -> list[Flow]:
+    """Return the standing flows of a row that are too fast, or held back and slower than ``held``."""
+    joining = []
+    fastest, slowest_held = 0.0, math.inf
+    for flow in row.flows:
+        if flow.moving:
+            continue
+        here = flow.limit is row
+        if flow.rate > too_fast or (here and flow.rate < held):
+            joining.append(flow)
+            continue
+        fastest = max(fastest, flow.rate)
+        if here:
+            slowest_held = min(slowest_held, flow.rate)
+    row.fastest, row.slowest_held = fastest, slowest_held
+    return joining

@@ -39,7 +39,10 @@ class Hops(NamedTuple):
 
     def sums(self, values: FloatArray) -> FloatArray:
         """Return the sum of a value per hop over each path."""
-        return np.bincount(self.owner, weights=values, minlength=len(self.lengths))
+        summed: FloatArray = np.bincount(self.owner, weights=values, minlength=len(self.lengths)).astype(
+            float
+        )
+        return summed
 
     def chosen(self, mask: Mask) -> Hops:
         """Return the paths with some of their hops only."""

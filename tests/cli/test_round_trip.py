@@ -70,6 +70,8 @@ def test_a_simulation_is_stored_and_found_by_the_report(solved: Path, tmp_path: 
     assert planner("check", folder / "simulation.yaml").exit_code == 0
     assert planner("simulate", plan, "-o", folder / "simulation.yaml").exit_code == 1
     assert planner("report", plan, "--force").exit_code == 0
+    named = planner("report", plan, "--simulation", folder / "simulation.yaml", "--force")
+    assert named.exit_code == 0, named.stderr
     plan.write_text(plan.read_text().replace("name: chat-on-small", "name: another"))
     result = planner("report", plan, "--simulation", folder / "simulation.yaml", "--force")
     assert result.exit_code == 1

@@ -133,14 +133,19 @@ def test_iteration_times_are_those_of_the_cost_model() -> None:
         assert line.base + line.slope * context == pytest.approx(model.decode_time(batch, context)[0])
 
 
-def test_pieces_of_a_long_prompt_cost_a_little_more_than_the_whole() -> None:
-    """Later pieces attend to the earlier ones; together they take at least the time of one go."""
+def test_pieces_of_a_long_prompt_cost_what_the_engine_model_says() -> None:
+    """Later pieces attend to the earlier ones: each costs a step of the model after as many cached tokens."""
     problem = serving_problem(cluster(1, 4))
     plan = serving_plan(problem)
-    times = IterationTimes(problem, serving_model(problem, plan.strategy, plan.gpus()), 64, 8192)
+    model = serving_model(problem, plan.strategy, plan.gpus())
+    times = IterationTimes(problem, model, 64, 8192)
     whole = times.mixed([Piece(0, 8000)], 0, 0.0)[0]
-    pieces = [times.mixed([Piece(start, start + 2000)], 0, 0.0)[0] for start in range(0, 8000, 2000)]
-    assert whole <= sum(pieces) <= 1.25 * whole
+    starts = range(0, 8000, 2000)
+    pieces = [times.mixed([Piece(start, start + 2000)], 0, 0.0)[0] for start in starts]
+    assert pieces == pytest.approx(
+        [float(model.prefill_time(2000.0, start)[0]) for start in starts], rel=0.05
+    )
+    assert whole <= sum(pieces)
     assert pieces == sorted(pieces)
     two = times.mixed([Piece(0, 4000), Piece(0, 4000)], 0, 0.0)[0]
     assert two < whole

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,10 +199,11 @@ def _pooled(tasks: dict[int, Task], processes: int, tries: dict[int, int]) -> It
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["planner.study.whatif.outcomes"])
     pool = ProcessPoolExecutor(max_workers=min(processes, max(1, len(tasks))), mp_context=context)
+    waiting: dict[Future[str], int] = {}
     try:
-        waiting: dict[Future[str], int] = {
-            pool.submit(f, *arguments): n for n, (f, arguments) in tasks.items()
-        }
+        with suppress(BrokenProcessPool):  # raised here too where a process dies early; the rest waits
+            for number, (function, arguments) in tasks.items():
+                waiting[pool.submit(function, *arguments)] = number
         for future in as_completed(waiting):
             try:
                 yield waiting[future], future.result()
