@@ -9,7 +9,6 @@ links with whatever else is there; on an idle machine the last one arrives when 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from planner.errors import SimulationError
@@ -195,7 +194,7 @@ def together(traces: Sequence[FlowTrace]) -> FlowTrace:
     flows: list[TracedFlow] = []
     for trace in traces:
         first = len(flows)
-        flows += [replace(flow, after=tuple(first + index for index in flow.after)) for flow in trace.flows]
+        flows += [flow._replace(after=tuple(first + index for index in flow.after)) for flow in trace.flows]
     return FlowTrace(" + ".join(trace.name for trace in traces), traces[0].links, tuple(flows))
 
 

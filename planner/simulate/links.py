@@ -44,9 +44,8 @@ class LinkSpec:
             raise SimulationError(f"link {self.name!r}: the latency must be finite and not negative")
 
 
-@dataclass(frozen=True)
-class TracedFlow:
-    """One flow of a trace.
+class TracedFlow(NamedTuple):
+    """One flow of a trace (a named tuple, as there can be very many).
 
     Attributes
     ----------

@@ -60,13 +60,9 @@ def load_trace(path: str | Path) -> FlowTrace:
     path = Path(path)
     text = _read(path)
     try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        problem = Problem(str(path), error.lineno, error.colno, "", f"not JSON: {error.msg}")
-        raise DocumentError([problem]) from None
-    try:
-        trace = _Trace.model_validate(document)
+        trace = _Trace.model_validate_json(text)
     except ValidationError as error:
+        _refuse_other_than_json(path, text)
         problems = [_problem(path, _dotted(item["loc"]), item["msg"]) for item in error.errors()]
         raise DocumentError(problems) from None
     problems = _dangling(path, trace)
@@ -74,6 +70,14 @@ def load_trace(path: str | Path) -> FlowTrace:
         raise DocumentError(problems)
     links = tuple(_link_spec(link) for link in trace.links)
     return FlowTrace(trace.name or path.name, links, tuple(_traced(flow) for flow in trace.flows))
+
+
+def _refuse_other_than_json(path: Path, text: str) -> None:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        problem = Problem(str(path), error.lineno, error.colno, "", f"not JSON: {error.msg}")
+        raise DocumentError([problem]) from None
 
 
 def _read(path: Path) -> str:

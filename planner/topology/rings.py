@@ -113,7 +113,7 @@ def _packed(links: FloatArray) -> float:
         key = left.round(-3).tobytes()
         if key in known:
             return known[key]
-        best, limit = 0.0, float(left.sum(axis=1).min())
+        best, limit = 0.0, _ceiling(left)
         for path, slowest in rings(left):
             if best >= limit * (1 - EVEN):
                 break
@@ -129,8 +129,17 @@ def _packed(links: FloatArray) -> float:
     return most(links)
 
 
+def _ceiling(links: FloatArray) -> float:
+    """Return a limit of what rings send from a GPU: its links, in pairs where all have one rate."""
+    used = links[links > 0.0]
+    rate = float(used.max(initial=0.0))
+    if rate and used.min() >= rate * (1 - EVEN):
+        return 2.0 * rate * int((links > 0.0).sum(axis=1).min() // 2)
+    return float(links.sum(axis=1).min())
+
+
 def machine_mesh(machine: MachineType) -> Mesh | None:
-    """Return the mesh of a machine, ``None`` where a switch joins its GPUs or all pairs are alike."""
+    """Return the mesh of a machine, ``None`` where its GPUs have no direct links."""
     names = [gpu.name for gpu in machine.gpus]
     if not 2 < len(names) <= LARGEST_MESH:
         return None
@@ -149,4 +158,4 @@ def machine_mesh(machine: MachineType) -> Mesh | None:
         if all(direct):
             links[left, right] = links[right, left] = min(data["edge"].busy_rate for data in direct)
     pairs = links[np.triu_indices(count, 1)]
-    return Mesh(links, routes) if pairs.any() and pairs.min() < pairs.max() * (1 - EVEN) else None
+    return Mesh(links, routes) if pairs.any() else None

@@ -1,12 +1,14 @@
 """The network model against finish times computed by an independent flow-level simulator."""
 
+import gzip
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import flow_oracle
+from benchmarks import flow_oracle, flow_scenarios, simgrid
 
 SMALL = 400_000
 """Size, bytes, up to which a trace is replayed here; the benchmark runner replays them all."""
@@ -49,3 +51,29 @@ def test_the_runner_reports_errors_and_failures(tmp_path: Path, capsys: pytest.C
     assert rows["two.json", "max_rel_error"]["value"] == 1.0
     assert document["summary"]["failed"] == 1
     assert "two.json" in capsys.readouterr().out
+
+
+def test_generated_traces_are_the_same_for_a_seed_and_can_be_replayed() -> None:
+    """Random flows and an all-to-all are drawn by seed, offer the load asked for, and connect their ends."""
+    drawn = flow_scenarios.random_flows(32, 400, 0.5, 7)
+    assert drawn == flow_scenarios.random_flows(32, 400, 0.5, 7)
+    assert drawn != flow_scenarios.random_flows(32, 400, 0.5, 8)
+    offered = sum(flow["size_B"] for flow in drawn["flows"]) / drawn["flows"][-1]["start_s"]
+    assert offered == pytest.approx(0.5 * 32 * flow_scenarios.PORT, rel=0.2)
+    for trace in (drawn, flow_scenarios.all_to_all(8, 4, 1)):
+        for flow in trace["flows"]:
+            hops = [trace["links"][link] for link in flow["path"]]
+            assert all(one["dst"] == other["src"] for one, other in pairwise(hops))
+            assert hops[0]["src"] != hops[-1]["dst"]
+
+
+@pytest.mark.skipif(not simgrid.is_installed(), reason="SimGrid and g++ are not installed")
+def test_simgrid_gives_the_same_finish_times(tmp_path: Path) -> None:
+    """Beside SimGrid itself a compressed trace without finish times is judged by SimGrid's."""
+    text = json.dumps(flow_scenarios.random_flows(16, 60, 0.8, 3))
+    (tmp_path / "drawn.json.gz").write_bytes(gzip.compress(text.encode()))
+    (scenario,) = flow_oracle.run(tmp_path, with_simgrid=True)
+    assert scenario.failure == ""
+    assert scenario.num_flows == 60
+    assert scenario.max_error < 1e-12
+    assert scenario.reference_cpu is not None

@@ -163,3 +163,19 @@ def test_a_realtime_and_a_batch_service_share_a_gpu_by_hand() -> None:
         ("urgent-0", 16.0, 17.0), ("b-1", 17.0, 20.0),
     ]  # fmt: skip
     assert (copier.waiting, gpu.busy) == (4.0 + 8.0 + 7.0, 9 * 3.0 + 1.0)
+
+
+def test_work_without_a_process_is_served_like_work_of_one() -> None:
+    """Calls and processes wait in one queue, and busy time, waiting time and spans are the same."""
+    env = simpy.Environment()
+    trace: list[Span] = []
+    pool = CorePool(env, "numa0", 1, trace=trace)
+    ended: list[float] = []
+    pool.submit("a", 2.0, lambda: ended.append(env.now))
+    env.process(pool.run("b", 1.0))
+    env.run(until=0.5)
+    pool.submit("c", lambda: env.timeout(3.0), lambda: ended.append(env.now))
+    env.run()
+    assert trace == [Span("a", 0.0, 2.0), Span("b", 2.0, 3.0), Span("c", 3.0, 6.0)]
+    assert ended == [2.0, 6.0]
+    assert (pool.busy, pool.waiting, pool.served) == (6.0, 2.0 + 2.5, 3)

@@ -419,3 +419,32 @@ def test_mistakes_are_named(make: object, message: str) -> None:
     assert callable(make)
     with pytest.raises(SimulationError, match=message):
         make()
+
+
+def test_a_transfer_that_meets_no_other_takes_one_event() -> None:
+    """Latency and bytes of a lone transfer pass in one event; one that is met half-way ends as it should."""
+    env = simpy.Environment()
+    network = Network(env, links(10.0, latency=1.0), compiled=False)
+    alone = network.send((0,), 20.0)
+    env.step()
+    assert env.now == 3.0
+    assert alone.processed
+    first, second = network.send((0,), 20.0), network.send((0,), 20.0, delay=1.0)
+    env.run()
+    # Alone from 4 to 5 s with 10 bytes, then 5 and 5 for 2 s; the second has 10 left for 10 bytes/s.
+    records = [done.value for done in (first, second) if done.value is not None]
+    assert [record.finish for record in records] == pytest.approx([7.0, 8.0], rel=1e-14)
+    assert network.utilisation().carried == pytest.approx([60.0])
+    assert records[0].waits == pytest.approx({0: 1.0})
+
+
+def test_a_lone_transfer_under_way_counts_as_load() -> None:
+    """The load of a transfer that has met no other is known before it ends."""
+    env = simpy.Environment()
+    network = Network(env, links(10.0, latency=1.0), compiled=False)
+    done = network.send((0,), 40.0)
+    env.run(until=3.0)
+    assert network.utilisation().carried == pytest.approx([20.0])
+    env.run(done)
+    assert env.now == pytest.approx(5.0)
+    assert network.utilisation().carried == pytest.approx([40.0])

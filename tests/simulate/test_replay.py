@@ -1,14 +1,19 @@
 """Flow traces: dependencies, delays, the file format and its mistakes."""
 
 import gzip
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from planner.errors import DocumentError, SimulationError
 from planner.simulate import FlowTrace, LinkSpec, TracedFlow, load_trace, replay
+from planner.simulate.thinning import hops_of, spare_links
 
 
 def document() -> dict[str, Any]:
@@ -120,3 +125,50 @@ def test_a_file_that_is_no_trace_is_refused_with_its_place(tmp_path: Path) -> No
     packed.write_bytes(b"not gzip")
     with pytest.raises(DocumentError, match="cannot be read"):
         load_trace(packed)
+
+
+@st.composite
+def traces(draw: st.DrawFn) -> FlowTrace:
+    """Draw traces with dependencies on earlier flows, common stretches of path, and links without latency."""
+    links = tuple(
+        LinkSpec(f"link-{place}", float(draw(st.integers(1, 6))), draw(st.sampled_from([0.0, 0.0, 0.5])))
+        for place in range(6)
+    )
+    stretches = st.sampled_from([(), (0,), (0, 1), (2, 3), (0, 1, 2), (4,), (5, 4), (3, 5)])
+    flows = []
+    for place in range(draw(st.integers(1, 10))):
+        path = (*draw(stretches), *draw(stretches))
+        after = draw(st.lists(st.integers(0, place - 1), max_size=2)) if place else []
+        start, delay = draw(st.sampled_from([0.0, 0.0, 1.0, 3.5])), draw(st.sampled_from([0.0, 0.0, 0.25]))
+        flows.append(TracedFlow(start, delay, float(draw(st.integers(0, 20))), path, tuple(after)))
+    return FlowTrace("drawn", links, tuple(flows))
+
+
+@given(trace=traces())
+def test_links_that_are_left_out_change_no_finish_time(trace: FlowTrace) -> None:
+    """A replay without a record, over the links that matter, ends as one that keeps all of them."""
+    whole = replay(trace, record=True, compiled=False)
+    assert replay(trace, compiled=False).finish == pytest.approx(whole.finish, rel=1e-12)
+
+
+def test_a_link_beside_a_tighter_one_is_spare() -> None:
+    """Of links with the same flows the slowest stays; one with more flows than it does not replace it."""
+    hops = hops_of([(0, 1, 2), (0, 1, 3), (0, 1)])
+    assert spare_links(hops, np.array([5.0, 4.0, 6.0, 3.0])).tolist() == [True, False, True, False]
+    assert spare_links(hops, np.array([4.0, 4.0, 4.0, 4.0])).tolist() == [False, True, True, True]
+    assert not spare_links(hops_of([(0, 1, 0)]), np.array([2.0, 1.0])).any()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
+@given(trace=traces())
+def test_the_compiled_replay_agrees_with_the_plain_one(trace: FlowTrace) -> None:
+    """Both give the same finish times within 1e-12."""
+    plain = replay(trace, compiled=False).finish
+    assert replay(trace, compiled=True).finish == pytest.approx(plain, rel=1e-12)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba") is not None, reason="numba is installed")
+def test_asking_for_what_is_not_installed_says_how_to_get_it() -> None:
+    """Without numba the compiled replay is refused with the command that installs it."""
+    with pytest.raises(SimulationError, match="pip install"):
+        replay(ring_all_reduce(4, 1e6, 1e9, 1e-6), compiled=True)

@@ -118,8 +118,29 @@ def test_a_faster_link_never_lowers_a_rate() -> None:
             assert faster.rate(members) >= mesh.rate(members) * (1 - 1e-12)
 
 
-def test_machines_with_a_switch_or_equal_pairs_have_no_mesh() -> None:
-    """Where pairs do not differ, sets do not: levels say all."""
-    for name in ("dgx-h100", "mi300x-8", "gh200-quad", "pcie-4090x8"):
+def test_machines_without_direct_links_have_no_mesh() -> None:
+    """Behind a switch sets do not differ; where all pairs are alike they do not either, but rings add up."""
+    for name in ("dgx-h100", "pcie-4090x8"):
         assert load_topology(name).hierarchy.mesh is None
-    assert load_topology("dgx1-v100").hierarchy.mesh is not None
+    for name in ("dgx1-v100", "mi300x-8", "gh200-quad"):
+        assert load_topology(name).hierarchy.mesh is not None
+
+
+@pytest.mark.parametrize("number", range(3, 9))
+def test_equal_pairs_carry_as_many_rings_as_fit(number: int) -> None:
+    """Of n - 1 links a GPU, two a ring: so many rings without a common link exist (Walecki, 1892)."""
+    links = np.full((number, number), SINGLE)
+    np.fill_diagonal(links, 0.0)
+    expected = 2 * ((number - 1) // 2) * SINGLE
+    assert Mesh(links, links).rate(range(number)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("number", range(4, 9))
+def test_a_lost_link_never_raises_a_rate(number: int) -> None:
+    """A full mesh less one link carries at most what the full mesh does."""
+    links = np.full((number, number), SINGLE)
+    np.fill_diagonal(links, 0.0)
+    cut = links.copy()
+    cut[0, 1] = cut[1, 0] = 0.0
+    whole = Mesh(links, links).rate(range(number))
+    assert Mesh(cut, np.maximum(cut, 1e9)).rate(range(number)) <= whole * (1 + 1e-12)
