@@ -18,7 +18,7 @@ from tests.cli.documents import MACHINE, SERVICE, only_json, run, write_inputs
 
 TOP = {
     "status", "objective", "bound", "gap", "solve_seconds", "baselines", "plan", "prediction", "memory",
-    "links", "provenance",
+    "limits", "links", "provenance",
 }  # fmt: skip
 
 

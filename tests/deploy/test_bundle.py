@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +68,10 @@ def test_the_same_bytes_a_hundred_times() -> None:
         assert emitted(SITUATIONS["NVLink domain"], Target(platform=platform(devices="dra"))) == first
 
 
-def test_a_thousand_pods_take_less_than_two_seconds() -> None:
-    """A bundle of 1,000 pods is written and verified within 2 s of CPU time."""
+def test_a_thousand_pods_are_written_and_verified() -> None:
+    """A bundle of 1,000 pods holds them all; `benchmarks/RESULTS.md` says how long it takes."""
     case = replicas(1000)
-    start = time.process_time()
     files = kubernetes_bundle(case.plan, case.topology, case.workload)
-    assert time.process_time() - start < 2.0
     assert sum(item["spec"]["replicas"] for item in of_kind(documents(files), "Deployment")) == 1000
 
 
