@@ -13,7 +13,6 @@ from planner.errors import DocumentError
 from planner.errors import Problem as DocumentProblem
 from planner.placement import InputReference, Inputs, Plan
 from planner.placement.mixed import AnyProblem
-from planner.schema import digest
 from planner.topology import Topology, load_topology
 from planner.workload import Workload, load_workload
 
@@ -62,7 +61,7 @@ class Documents:
         return {
             "topology": self.topology.digest,
             "workload": self.workload.digest,
-            "calibration": digest(self.calibration),
+            "calibration": self.calibration.content_digest,
         }
 
     def references(self, sources: Sources | None) -> Inputs:

@@ -66,16 +66,8 @@ def solve_operators(
     solvers = {"contiguous": solve_contiguous, "free": solve_free, "latency": solve_latency}
     solve = solvers[problem.kind] if problem.wires is None else solve_wired
     found = solve(problem, budget, workers)
-    if not found.assignment:
-        raise _nothing(problem, found.bound, budget)
-    broken = broken_rules(problem, found.assignment)
-    if broken:
-        raise NoPlanError(f"the solver's plan was refused by the judge: {broken[0]}", found.bound)
-    judged = value(problem, found.assignment)
-    proven = found.bound >= judged * (1 - _PROOF)
-    return OperatorSolution(
-        found.assignment, judged, min(found.bound, judged), "optimal" if proven else "feasible"
-    )
+    _must_be_legal(problem, found.assignment, found.bound, budget)
+    return _solution(found.assignment, value(problem, found.assignment), found.bound)
 
 
 def solve_with_copies(
@@ -93,15 +85,34 @@ def solve_with_copies(
     budget = budget or Budget()
     _must_fit(problem)
     found = solve_replicated(problem, budget, workers)
-    if not found.assignment:
-        raise _nothing(problem, found.bound, budget)
-    broken = broken_copies(problem, found.assignment, found.copies) or broken_rules(problem, found.assignment)
-    if broken:
-        raise NoPlanError(f"the solver's plan was refused by the judge: {broken[0]}", found.bound)
+    _must_be_legal(problem, found.assignment, found.bound, budget, found.copies)
     judged = replicated_load(problem, found.assignment, found.copies)
-    proven = found.bound >= judged * (1 - _PROOF)
-    status: Literal["optimal", "feasible"] = "optimal" if proven else "feasible"
-    return OperatorSolution(found.assignment, judged, min(found.bound, judged), status, found.copies)
+    return _solution(found.assignment, judged, found.bound, found.copies)
+
+
+def _must_be_legal(
+    problem: OperatorProblem,
+    assignment: Assignment,
+    bound: float,
+    budget: Budget,
+    copies: Copies | None = None,
+) -> None:
+    """Raise the error of a search without a plan, or of a plan that the judge refuses."""
+    if not assignment:
+        raise _nothing(problem, bound, budget)
+    broken = broken_copies(problem, assignment, copies) if copies is not None else []
+    broken = broken or broken_rules(problem, assignment)
+    if broken:
+        raise NoPlanError(f"the solver's plan was refused by the judge: {broken[0]}", bound)
+
+
+def _solution(
+    assignment: Assignment, judged: float, bound: float, copies: Copies | None = None
+) -> OperatorSolution:
+    proven = bound >= judged * (1 - _PROOF)
+    return OperatorSolution(
+        assignment, judged, min(bound, judged), "optimal" if proven else "feasible", copies
+    )
 
 
 def _nothing(problem: OperatorProblem, bound: float, budget: Budget) -> InfeasibleError | NoPlanError:

@@ -78,12 +78,10 @@ def solve_key(scenario: Scenario, documents: Documents) -> str:
     return _key({**documents.digests, "time_limit": options.time_limit, "seed": options.seed})
 
 
-def outcome_key(scenario: Scenario, documents: Documents) -> str:
-    """Return the digest of everything that an outcome depends on, but the labels."""
+def outcome_key(scenario: Scenario, solved: str) -> str:
+    """Return the digest of what an outcome depends on, but the labels; ``solved`` is that of its plan."""
     options = scenario.options
-    return _key(
-        {"solve": solve_key(scenario, documents), "simulate": options.simulate, "requests": options.requests}
-    )
+    return _key({"solve": solved, "simulate": options.simulate, "requests": options.requests})
 
 
 def _key(parts: dict[str, object]) -> str:
@@ -149,7 +147,7 @@ def metrics(documents: Documents, plan: Plan, result: SimulationResult | None) -
     yield "objective", plan.objective.value
     yield "bound", plan.bound
     yield "gap", plan.gap
-    used = {gpu for job in plan.jobs for gpu in _gpus(job)}
+    used = {gpu for job in plan.jobs for gpu in job.gpus()}
     yield "gpus", float(len(used))
     price = _price(documents, {gpu.split("/", 1)[0] for gpu in used})
     if price is not None:
@@ -166,12 +164,6 @@ def metrics(documents: Documents, plan: Plan, result: SimulationResult | None) -
     busiest = max((link.mean for link in result.links), default=None) if result else None
     if busiest is not None:
         yield "simulated_busiest_link", busiest
-
-
-def _gpus(job: JobPlan) -> list[str]:
-    if isinstance(job, TrainingPlan):
-        return job.ranks()
-    return job.gpus() if isinstance(job, ServingPlan) else []
 
 
 def _price(documents: Documents, nodes: set[str]) -> float | None:

@@ -88,7 +88,8 @@ class Runner:
             documents = scenario.documents()
         except PlannerError:
             return None
-        return solve_key(scenario, documents), outcome_key(scenario, documents)
+        solved = solve_key(scenario, documents)
+        return solved, outcome_key(scenario, solved)
 
     def _phase(
         self,

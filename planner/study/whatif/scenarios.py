@@ -7,11 +7,12 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from planner.costs import load_calibration
+from planner.costs import Calibration, load_calibration
 from planner.errors import StudyError
 from planner.schema import expand, loads, plain, presets
 from planner.study.inputs import Documents
@@ -65,7 +66,17 @@ class Scenario:
         topology = resolve_topology(loads(self.topology, TopologyDocument, f"topology of scenario ({where})"))
         document = loads(self.workload, WorkloadDocument, f"workload of scenario ({where})")
         workload = resolve_workload(document, Path(self.folder))
-        return Documents(topology, workload, load_calibration(self.calibration))
+        return Documents(topology, workload, _calibration(self.calibration))
+
+
+def _calibration(path: str) -> Calibration:
+    """Return a calibration; that of many scenarios is read, and its digest taken, once."""
+    return _calibration_of(path, Path(path).stat().st_mtime_ns)
+
+
+@cache
+def _calibration_of(path: str, changed: int) -> Calibration:
+    return load_calibration(path)
 
 
 def make_scenarios(study: StudyDocument, folder: Path) -> list[Scenario]:
