@@ -96,7 +96,7 @@ def judge(path: Path, kind: Kind, known: Known, limits: Limits) -> Row:
     seconds = {"contiguous": limits.contiguous, "free": limits.free, "latency": limits.latency}[kind]
     started, cpu = time.perf_counter(), time.process_time()
     try:
-        found = solve_operators(problem, Budget(seconds, limits.seed), workers=limits.workers)
+        found = solve_operators(problem, Budget(seconds, limits.seed, workers=limits.workers))
     except PlannerError as error:
         spent = time.perf_counter() - started, time.process_time() - cpu
         return Row(instance, kind, None, None, *spent, known, str(error))

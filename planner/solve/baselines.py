@@ -20,9 +20,9 @@ from planner.placement import (
     limits_broken,
 )
 from planner.solve.budget import Budget
-from planner.solve.degrees import Chain, degree_choices, level_sizes, span_choices
+from planner.solve.degrees import degree_choices, level_sizes, span_choices
 from planner.solve.layout import nested_layout
-from planner.solve.serving import PlacedService, place_service, replica_slots
+from planner.solve.serving import PlacedService, place_service, replica_chains, replica_slots
 from planner.solve.training import PlacedStrategy
 
 IntArray = NDArray[np.int64]
@@ -180,10 +180,7 @@ def _widest(problem: ServingProblem, budget: Budget) -> PlacedService | None:
 
 
 def _plain(problem: ServingProblem, strategy: Strategy, budget: Budget) -> PlacedService | None:
-    chains: tuple[Chain, ...] = span_choices(
-        level_sizes(problem.hierarchy), strategy.tp, strategy.pp, 1, 1, strategy.ep
-    )
-    for chain in sorted(chains, reverse=True):
+    for chain in sorted(replica_chains(level_sizes(problem.hierarchy), strategy), reverse=True):
         slots = replica_slots(problem, strategy, chain, budget)
         if slots.groups is not None:
             return place_service(problem, strategy, slots.groups, budget)

@@ -29,7 +29,8 @@ class Cut:
 
     def __str__(self) -> str:
         s = self.strategy
-        return f"tp {s.tp}, pp {s.pp}, ep {s.ep}, {s.dp} replicas ({self.reason})"
+        copies = f", adp {s.adp}" if s.adp > 1 else ""
+        return f"tp {s.tp}, pp {s.pp}, ep {s.ep}{copies}, {s.dp} replicas ({self.reason})"
 
 
 def allowed(problem: ServingProblem, strategies: Sequence[Strategy], cuts: Sequence[Cut]) -> list[Strategy]:

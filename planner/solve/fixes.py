@@ -13,7 +13,9 @@ from planner.schema import expand
 from planner.workload import Degrees, ServingJob, TrainingJob
 
 PLACES = ("gpus", "nodes")
-SERVING = ("tp", "pp", "ep", "replicas")
+SERVING = ("tp", "pp", "ep", "adp", "replicas")
+"""Degrees of a service."""
+SERVING_ONLY = ("replicas", "adp")
 SWITCHES = {"on": True, "true": True, "off": False, "false": False}
 MOST_ATTEMPTS = 12
 """Most values tried in place of one that does not fit."""
@@ -76,8 +78,9 @@ def parse_fix(text: str) -> Fix:
 
 def fields_of(job: FixableJob) -> list[str]:
     """Return the fields of a job that can be fixed."""
-    degrees = SERVING if isinstance(job, ServingJob) else tuple(Degrees.model_fields)
-    return [name for name in degrees if isinstance(job, ServingJob) or name != "replicas"] + [*PLACES]
+    if isinstance(job, ServingJob):
+        return [*SERVING, *PLACES]
+    return [name for name in Degrees.model_fields if name not in SERVING_ONLY] + [*PLACES]
 
 
 def checked(fixes: Iterable[Fix], jobs: Sequence[FixableJob]) -> None:

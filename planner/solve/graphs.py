@@ -33,7 +33,7 @@ def solve_operators_job(problem: OperatorsProblem, budget: Budget, *, explain: b
     """
     inner = problem.graph_problem
     solve = solve_with_copies if problem.job.replicate else solve_operators
-    found = solve(inner, budget, workers=budget.workers)
+    found = solve(inner, budget)
     kind = "sample_latency" if problem.job.objective == "latency" else "sample_interval"
     many = f"{len(inner.graph.operators)} operators on {inner.num_accelerators} GPUs"
     return JobSolution(

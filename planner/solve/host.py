@@ -19,7 +19,8 @@ from planner.placement import (
     stage_latency,
     transfer_sizes,
 )
-from planner.placement.serving import HOST_BANDWIDTH_SHARE, free_cores, hand_over
+from planner.placement.job_problem import free_cores
+from planner.placement.serving import HOST_BANDWIDTH_SHARE, hand_over
 from planner.solve.budget import Budget
 from planner.solve.engine import run_model
 from planner.solve.expressions import Expression, add_up

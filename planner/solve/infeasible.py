@@ -13,7 +13,7 @@ from planner.costs.coefficients import rise
 from planner.costs.host import service_time
 from planner.errors import InfeasibleError
 from planner.placement import ServingProblem, TrainingProblem
-from planner.placement.serving import free_cores
+from planner.placement.job_problem import free_cores
 from planner.solve.budget import Budget
 from planner.solve.degrees import powers_of_two, strategies
 from planner.solve.serving import Option, Table, serving_strategies, span_options, table_of

@@ -21,11 +21,11 @@ from planner.placement.problem import gpu_numbers
 from planner.placement.serving import serving_problems
 from planner.schema import compress
 from planner.solve.budget import Budget
-from planner.solve.degrees import level_sizes, span_choices
+from planner.solve.degrees import level_sizes
 from planner.solve.host import place_host
 from planner.solve.keeping import too_few
 from planner.solve.moves import service_moves
-from planner.solve.serving import PlacedService, replica_slots
+from planner.solve.serving import PlacedService, replica_chains, replica_slots
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _added(
         return None
     part = replace(problem, hierarchy=problem.hierarchy.subset(gpu_numbers(problem, free).tolist()))
     sizes = level_sizes(part.hierarchy)
-    for chain in sorted(span_choices(sizes, strategy.tp, strategy.pp, 1, 1, strategy.ep), reverse=True):
+    for chain in sorted(replica_chains(sizes, strategy), reverse=True):
         slots = replica_slots(part, strategy, chain, budget)
         if slots.groups is not None:
             return _hosted(problem, plan, kept, slots.groups, count, budget)

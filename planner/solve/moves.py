@@ -78,7 +78,8 @@ def service_moves(old: ServingPlan, strategy: Strategy, replicas: Sequence[Repli
 
     Under other degrees every replica moves.
     """
-    same = (old.strategy.tp, old.strategy.pp, old.strategy.ep) == (strategy.tp, strategy.pp, strategy.ep)
+    degrees = [(s.tp, s.pp, s.ep, s.adp) for s in (old.strategy, strategy)]
+    same = degrees[0] == degrees[1]
     before = {tuple(replica.gpus()): replica for replica in old.replicas} if same else {}
     kept = {tuple(replica.gpus()) for replica in replicas} & set(before)
     left = [_shown(replica) for replica in old.replicas if tuple(replica.gpus()) not in kept]

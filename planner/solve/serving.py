@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs import ServingCandidates, ServingCosts, ServingSpans, serving_costs
 from planner.placement import Replica, ServingOutcome, ServingProblem, Strategy, judge_serving, limits_broken
+from planner.placement.groups import members_per_domain
+from planner.placement.serving import serving_rules
 from planner.solve.budget import Budget
-from planner.solve.degrees import Chain, divisors, level_sizes, powers_of_two, span_choices
+from planner.solve.degrees import Chain, LevelSizes, divisors, level_sizes, powers_of_two, span_choices
 from planner.solve.host import HostTables
 from planner.solve.hosting import with_hosts
 from planner.solve.layout import LARGEST_EXACT, exact_layout, nested_layout, weaker_chains
+from planner.topology import Hierarchy
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -68,15 +73,29 @@ class Table:
 def serving_strategies(problem: ServingProblem) -> list[Strategy]:
     """Return every legal serving strategy that the GPUs can hold; ``dp`` counts replicas."""
     model, limits, gpus = problem.model, problem.job.degrees, problem.num_gpus
-    experts = model.experts.num_experts if model.experts else 1
     found = []
-    for tp in [d for d in limits.tp or divisors(model.heads) if model.heads % d == model.ffn % d == 0]:
-        for pp in [p for p in limits.pp or powers_of_two(LARGEST_PP) if p <= model.layers]:
+    for tp, ep, adp in stage_degrees(problem):
+        for pp in [
+            p for p in limits.pp or powers_of_two(LARGEST_PP) if p <= (model.layers if adp == 1 else 1)
+        ]:
             most = gpus // (tp * pp)
             for dp in [d for d in limits.replicas or range(1, most + 1) if d <= most]:
-                for ep in [e for e in limits.ep or divisors(tp) if tp % e == 0 and experts % e == 0]:
-                    found.append(Strategy(tp=tp, pp=pp, dp=dp, ep=ep))
+                found.append(Strategy(tp=tp, pp=pp, dp=dp, ep=ep, adp=adp))
     return found
+
+
+def stage_degrees(problem: ServingProblem) -> Iterator[tuple[int, int, int]]:
+    """Yield every legal ``tp, ep, adp`` of a pipeline stage that the GPUs can hold.
+
+    The space: ``tp`` the divisors of the heads, ``ep`` those of ``tp``; of models with experts ``adp`` the
+    powers of two, with ``pp`` 1.
+    """
+    model, limits = problem.model, problem.job.degrees
+    copies = limits.adp or (powers_of_two(problem.num_gpus) if model.experts is not None else [1])
+    for tp in [d for d in limits.tp or divisors(model.heads) if d <= problem.num_gpus]:
+        for ep, adp in product(limits.ep or divisors(tp), copies):
+            if not any(serving_rules(problem, Strategy(tp=tp, ep=ep, adp=adp))):
+                yield tp, ep, adp
 
 
 Option = tuple[Strategy, Chain]
@@ -86,7 +105,17 @@ Option = tuple[Strategy, Chain]
 def span_options(problem: ServingProblem, found: list[Strategy]) -> list[Option]:
     """Return every strategy with every way to span the machine that no other one dominates."""
     levels = level_sizes(problem.hierarchy)
-    return [(s, chain) for s in found for chain in span_choices(levels, s.tp, s.pp, 1, 1, s.ep)]
+    return [(s, chain) for s in found for chain in replica_chains(levels, s)]
+
+
+def replica_chains(levels: tuple[LevelSizes, ...], strategy: Strategy) -> tuple[Chain, ...]:
+    """Return the ways in which a replica may span the machine; groups of experts are copies of attention."""
+    return span_choices(levels, strategy.tp, strategy.pp, 1, 1, copy_width(strategy))
+
+
+def copy_width(strategy: Strategy) -> int:
+    """Return the GPUs of one of several copies of attention in a stage, 1 where there is one copy."""
+    return strategy.tp // strategy.adp if strategy.adp > 1 else 1
 
 
 def table_of(problem: ServingProblem, options: list[Option]) -> Table:
@@ -94,12 +123,13 @@ def table_of(problem: ServingProblem, options: list[Option]) -> Table:
     many = ServingCandidates(
         *(
             np.asarray([getattr(s, name) for s, _ in options], dtype=np.int64)
-            for name in ("dp", "tp", "pp", "ep")
+            for name in ("dp", "tp", "pp", "ep", "adp")
         )
     )
     shares = np.asarray([chain for _, chain in options], dtype=float).reshape(len(options), -1, 6)
     hop = np.argmax(shares[:, :, 3] >= many.pp[:, None], axis=1)
-    spans = ServingSpans(shares[:, :, 0], shares[:, :, 4], hop)
+    several = (many.adp > 1)[:, None]
+    spans = ServingSpans(shares[:, :, 0], np.where(several, shares[:, :, 4], shares[:, :, 0]), hop)
     costs = serving_costs(
         problem.job, problem.model, many, spans, problem.rates, problem.fabric, problem.calibration
     )
@@ -192,6 +222,14 @@ class ServingSearch:
             self.best = placed
 
 
+def _near_enough(strategy: Strategy, gpus: IntArray, chain: Chain, hierarchy: Hierarchy) -> bool:
+    """Whether copies of attention, which nesting does not see, are no more split than a chain says."""
+    if strategy.adp == 1:
+        return True
+    own = members_per_domain(gpus.reshape(-1, copy_width(strategy)), hierarchy)
+    return bool(all(own >= [share[4] for share in chain]))
+
+
 @dataclass(frozen=True)
 class Slots:
     """Groups of GPUs that a replica may take, each in (pp, tp) order; ``None`` where there are too few.
@@ -229,9 +267,9 @@ def replica_slots(problem: ServingProblem, strategy: Strategy, chain: Chain, bud
     few = most * size <= LARGEST_EXACT
     proven = True
     for copies in range(most, strategy.dp - 1, -1) if few else dict.fromkeys((most, strategy.dp)):
-        wide = strategy.model_copy(update={"dp": copies})
+        wide = strategy.model_copy(update={"dp": copies, "ep": copy_width(strategy), "adp": 1})
         gpus = nested_layout(wide, chain, problem.hierarchy)
-        if gpus is None:
+        if gpus is None or not _near_enough(strategy, gpus, chain, problem.hierarchy):
             gpus, proven = exact_layout(wide, chain, problem.hierarchy, budget)
         if gpus is not None:
             mesh = gpus.reshape(strategy.pp, copies, strategy.tp).swapaxes(0, 1).reshape(copies, -1)

@@ -23,7 +23,13 @@ _TRAINING = {
     "sharding": "sharding",
     "sequence_parallel": "sequence parallel",
 }
-_SERVING = {"tp": "tensor parallel", "pp": "pipeline stages", "dp": "replicas", "ep": "expert parallel"}
+_SERVING = {
+    "tp": "tensor parallel",
+    "pp": "pipeline stages",
+    "dp": "replicas",
+    "ep": "expert parallel",
+    "adp": "attention data parallel",
+}
 MOST_ALTERNATIVES = 80
 """Alternatives of each decision that are placed, those of lowest bound."""
 MOST_SECONDS = 0.5

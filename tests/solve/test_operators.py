@@ -24,7 +24,7 @@ from tests.placement.operator_cases import brute_force, random_problem
 def judged(problem: OperatorProblem, seconds: float) -> tuple[float, float]:
     """Return value and bound of the plan for a problem, infinite when there is none."""
     try:
-        found = solve_operators(problem, Budget(seconds), workers=1)
+        found = solve_operators(problem, Budget(seconds))
     except (InfeasibleError, NoPlanError):
         return np.inf, np.inf
     assert broken_rules(problem, found.assignment) == []
@@ -65,9 +65,9 @@ def test_bounds_from_shares_and_prices_hold(seed: int) -> None:
     limit = best * 1.1
     reduced = reduce(problem, limit)
     machine = Machine(problem.num_accelerators, problem.memory, problem.has_cpu)
-    share = least_share(reduced, machine, limit, Budget(5.0), seconds=2.0, workers=1)
+    share = least_share(reduced, machine, limit, Budget(5.0), seconds=2.0)
     assert share.bound <= best * (1 + 1e-6)
-    assert not Contents(reduced, machine, 1).excludes(best * (1 + 1e-6), Budget(5.0), 2.0)
+    assert not Contents(reduced, machine).excludes(best * (1 + 1e-6), Budget(5.0), 2.0)
 
 
 @given(seed=st.integers(0, 10**6))
@@ -90,13 +90,13 @@ def test_prices_prove_what_averages_cannot() -> None:
     graph = OperatorGraph(tuple(Operator(str(i), 1.0, 100.0) for i in range(5)), ())
     problem = OperatorProblem(graph, 2, 1.0)
     reduced, machine = reduce(problem), Machine(2, 1.0, has_cpu=True)
-    assert Contents(reduced, machine, 1).excludes(2.99, Budget(10.0), 10.0)
+    assert Contents(reduced, machine).excludes(2.99, Budget(10.0), 10.0)
 
 
 def test_the_same_seed_gives_the_same_plan() -> None:
     """A repeated solve returns the identical assignment."""
     problem = random_problem(3, "free")
-    first, second = (solve_operators(problem, Budget(5.0, seed=4), workers=1) for _ in range(2))
+    first, second = (solve_operators(problem, Budget(5.0, seed=4)) for _ in range(2))
     assert first == second
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from planner.errors import InfeasibleError, NoPlanError
@@ -53,7 +53,7 @@ def test_copies_of_stages_reach_the_proven_optimum(seed: int) -> None:
     problem = with_gradients(seed)
     best = best_with_copies(problem)
     try:
-        found = solve_with_copies(problem, Budget(5.0), workers=1)
+        found = solve_with_copies(problem, Budget(5.0))
     except (InfeasibleError, NoPlanError):
         assert np.isinf(best)
         return
@@ -68,7 +68,7 @@ def test_one_long_operator_is_shared_by_all_accelerators() -> None:
     graph = OperatorGraph((Operator("a", 8.0, 0.0, on_cpu=False, weights=4.0),), ())
     for rate, seconds in ((np.inf, 2.0), (3.0, 2.5)):
         problem = OperatorProblem(graph, 4, 1.0, "contiguous", has_cpu=False, sync_rate=rate)
-        found = solve_with_copies(problem, Budget(5.0), workers=1)
+        found = solve_with_copies(problem, Budget(5.0))
         assert (found.copies, found.status) == ((4,), "optimal")
         assert found.value == pytest.approx(seconds)
 
@@ -104,7 +104,7 @@ def test_plans_over_real_routes_are_the_proven_optimum(kind: Kind, seed: int) ->
     problem = wired(seed, kind)
     best = brute_force(problem)
     try:
-        found = solve_operators(problem, Budget(5.0), workers=1)
+        found = solve_operators(problem, Budget(5.0))
     except (InfeasibleError, NoPlanError):
         assert np.isinf(best)
         return
@@ -117,6 +117,7 @@ def test_plans_over_real_routes_are_the_proven_optimum(kind: Kind, seed: int) ->
 @pytest.mark.parametrize("kind", ["contiguous", "free"])
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10**6))
+@example(seed=399)  # the first plan parts a group that no better plan parts
 def test_operators_that_no_cpu_runs_stay_off_it(kind: Kind, seed: int) -> None:
     """With operators that only accelerators run, value and bound are still those of exhaustive search."""
     rng = random.Random(seed)
@@ -125,7 +126,7 @@ def test_operators_that_no_cpu_runs_stay_off_it(kind: Kind, seed: int) -> None:
     problem = replace(problem, graph=replace(problem.graph, operators=operators))
     best = brute_force(problem)
     try:
-        found = solve_operators(problem, Budget(5.0), workers=1)
+        found = solve_operators(problem, Budget(5.0))
     except (InfeasibleError, NoPlanError):
         assert np.isinf(best)
         return

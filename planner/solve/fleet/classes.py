@@ -12,9 +12,15 @@ from ortools.sat.python import cp_model
 
 from planner.placement.fleet import Choice, FleetJob, FleetProblem, Shape, cores_of, device_of
 from planner.placement.slices import patterns
+from planner.solve.budget import Budget
+from planner.solve.engine import run_model
 from planner.solve.expressions import Expression, add_up
 
 SCALE = 1_000_000
+LEAST = 0.1
+"""Shortest limit of a solve, s."""
+GAP = 1e-4
+"""Relative gap at which the shapes are good enough."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +101,9 @@ class ClassModel:
             cost.append(int(one.weight * self.problem.unplaced * SCALE) * none)
         return add_up(cost)
 
-    def solve(self, seconds: float, seed: int) -> tuple[dict[str, Shape], float]:
+    def solve(self, budget: Budget, seconds: float) -> tuple[dict[str, Shape], float]:
         """Return the shape of every placed job and a lower bound of the mean cost."""
-        solver = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = max(seconds, 0.1)
-        solver.parameters.random_seed = seed
-        solver.parameters.num_workers = 2
-        solver.parameters.relative_gap_limit = 1e-4
-        solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
-        status = solver.solve(self.model)
-        assert status != cp_model.MODEL_INVALID, self.model.validate()
+        solver, status = run_model(self.model, budget, seconds=seconds, least=LEAST, gap=GAP)
         bound = max(solver.best_objective_bound, 0.0) / SCALE / self.problem.total_weight
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             return {}, bound

@@ -16,8 +16,10 @@ from planner.placement.fleet import (
     device_of,
 )
 from planner.placement.slices import cutting, patterns
+from planner.solve.budget import Budget
+from planner.solve.engine import run_model
 from planner.solve.expressions import Expression, add_up
-from planner.solve.fleet.classes import SCALE
+from planner.solve.fleet.classes import LEAST, SCALE
 from planner.topology import Node
 
 
@@ -123,15 +125,9 @@ class NodeModel:
                 cost.append((value - none) * self.pick[job.name, choice.shape])
         return add_up(cost)
 
-    def solve(self, seconds: float, seed: int) -> tuple[dict[str, Assignment] | None, float]:
+    def solve(self, budget: Budget, seconds: float) -> tuple[dict[str, Assignment] | None, float]:
         """Return a placement, ``None`` where none was found, and a lower bound of the mean cost."""
-        solver = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = max(seconds, 0.1)
-        solver.parameters.random_seed = seed
-        solver.parameters.num_workers = 2
-        solver.parameters.catch_sigint_signal = False  # interrupts are the budget's business
-        status = solver.solve(self.model)
-        assert status != cp_model.MODEL_INVALID, self.model.validate()
+        solver, status = run_model(self.model, budget, seconds=seconds, least=LEAST)
         bound = max(solver.best_objective_bound, 0.0) / SCALE / self.problem.total_weight
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             return None, float("inf") if status == cp_model.INFEASIBLE else bound

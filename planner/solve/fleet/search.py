@@ -34,12 +34,12 @@ def solve_fleet(problem: FleetProblem, budget: Budget) -> FleetSolution:
     rules = {"first fit": first_fit(problem), "best fit": best_fit(problem), "greedy": greedy(problem)}
     baselines = {name: fleet_cost(problem, placement) for name, placement in rules.items()}
     best = min(rules.values(), key=lambda placement: fleet_cost(problem, placement))
-    shapes, bound = ClassModel(problem).solve(SHARE * budget.left, budget.seed)
-    placed, _ = NodeModel(problem, shapes, fixed=True, hint={}).solve(0.5 * budget.left, budget.seed)
+    shapes, bound = ClassModel(problem).solve(budget, SHARE * budget.left)
+    placed, _ = NodeModel(problem, shapes, fixed=True, hint={}).solve(budget, 0.5 * budget.left)
     if placed is not None and fleet_cost(problem, placed) < fleet_cost(problem, best):
         best = placed
     if placed is None and not budget.over:
-        again, least = NodeModel(problem, shapes, fixed=False, hint=best).solve(budget.left, budget.seed)
+        again, least = NodeModel(problem, shapes, fixed=False, hint=best).solve(budget, budget.left)
         bound = max(bound, least)
         if again is not None and fleet_cost(problem, again) < fleet_cost(problem, best):
             best = again

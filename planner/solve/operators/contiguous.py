@@ -65,7 +65,7 @@ def stage_devices(stages: list[int], cpu_stage: int) -> list[int]:
     return [CPU if s == cpu_stage else s - (0 <= cpu_stage < s) for s in stages]
 
 
-def solve_contiguous(problem: OperatorProblem, budget: Budget, workers: int) -> Found:
+def solve_contiguous(problem: OperatorProblem, budget: Budget) -> Found:
     """Return the best contiguous plan within the budget, with its bound."""
     start = chain_plan(problem, budget, 16)
     if not np.isfinite(start.value):
@@ -74,7 +74,7 @@ def solve_contiguous(problem: OperatorProblem, budget: Budget, workers: int) -> 
         return start
     reduced = reduce(problem, start.value)
     stages = Stages(reduced, machine_of(problem), scale(reduced, start.value), proper=bool(start.assignment))
-    solver, status = run(stages.model, budget, budget.left, workers, stages.scaled.quantum)
+    solver, status = run(stages.model, budget, budget.left, stages.scaled.quantum)
     if status == "INFEASIBLE" and not start.assignment:
         return Found((), np.inf, np.inf)
     if status == "INFEASIBLE":

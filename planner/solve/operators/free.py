@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ortools.sat.python import cp_model
 
-from planner.placement.operators import CPU, OperatorProblem, load, max_load
+from planner.placement.operators import CPU, OperatorProblem, broken_rules, load, max_load
 from planner.solve.budget import Budget
 from planner.solve.expressions import Expression, add_up
 from planner.solve.operators.anneal import anneal
@@ -33,14 +33,14 @@ _STEP = 0.35
 """How far above the bound the next limit lies, as a share of how far the last one did."""
 
 
-def solve_free(problem: OperatorProblem, budget: Budget, workers: int) -> Found:
+def solve_free(problem: OperatorProblem, budget: Budget) -> Found:
     """Return the best assignment within the budget, with its bound."""
     start = chain_plan(replace(problem, kind="contiguous"), budget, 12)
     if not start.assignment:
-        return _from_nothing(problem, budget, workers)
+        return _from_nothing(problem, budget)
     if start.value == 0.0:
         return start
-    search = _Search(problem, budget, workers, start)
+    search = _Search(problem, budget, start)
     total = budget.left
     search.anneal(_HEATS, 0.06 * total)
     if search.full(0.35 * total):
@@ -53,12 +53,12 @@ def solve_free(problem: OperatorProblem, budget: Budget, workers: int) -> Found:
     return search.found
 
 
-def _from_nothing(problem: OperatorProblem, budget: Budget, workers: int) -> Found:
+def _from_nothing(problem: OperatorProblem, budget: Budget) -> Found:
     """Search without a plan to start from, as memory leaves no contiguous one that is easily found."""
     ceiling = sum(op.longest + 2 * op.transfer_time for op in problem.graph.operators)
     reduced = reduce(problem)
     model = FreeModel(reduced, machine_of(problem), scale(reduced, ceiling + 1e-9), None)
-    solver, status = run(model.model, budget, budget.left, workers, model.scaled.quantum)
+    solver, status = run(model.model, budget, budget.left, model.scaled.quantum)
     if status == "INFEASIBLE":
         return Found((), np.inf, np.inf)
     bound = model.scaled.seconds(max(0.0, solver.best_objective_bound))
@@ -75,8 +75,8 @@ def _spread(reduced: Reduced, devices: Sequence[int], cpu: int) -> tuple[int, ..
 class _Search:
     """The best plan and bound so far, and the ways to improve them."""
 
-    def __init__(self, problem: OperatorProblem, budget: Budget, workers: int, found: Found) -> None:
-        self.problem, self.budget, self.workers, self.found = problem, budget, workers, found
+    def __init__(self, problem: OperatorProblem, budget: Budget, found: Found) -> None:
+        self.problem, self.budget, self.found = problem, budget, found
         self.machine = machine_of(problem)
         self.random = random.Random(budget.seed)
         self.share: Share | None = None
@@ -88,10 +88,14 @@ class _Search:
         self.devices = [cpu if d == CPU else d for d in self.reduced.gather(self.found.assignment)]
 
     def _take(self, devices: Sequence[int]) -> bool:
-        """Keep a plan if the judge finds it better; return whether it is."""
+        """Keep a plan if the judge finds it better and legal; return whether it is.
+
+        Groups of the reduced graph hold together in every better plan, but perhaps not in the best one so
+        far, so that a search which starts from that one may put a group where it cannot be.
+        """
         assignment = _spread(self.reduced, devices, self.machine.num_accelerators)
         value = max_load(self.problem, assignment)
-        if value >= self.found.value * (1 - 1e-9):
+        if value >= self.found.value * (1 - 1e-9) or broken_rules(self.problem, assignment):
             return False
         self.found = Found(assignment, value, self.found.bound)
         self.devices = list(devices)
@@ -132,7 +136,7 @@ class _Search:
     def _resolve(self, chosen: Sequence[int], seconds: float) -> bool:
         part = Part(tuple(chosen), tuple(self.devices))
         model = FreeModel(self.reduced, self.machine, scale(self.reduced, self.found.value, 10**7), part)
-        solver, status = run(model.model, self.budget, seconds, self.workers, model.scaled.quantum)
+        solver, status = run(model.model, self.budget, seconds, model.scaled.quantum)
         if status not in ("OPTIMAL", "FEASIBLE"):
             return False
         return self._take(model.devices(solver))
@@ -149,7 +153,7 @@ class _Search:
         while self.budget.left > max(end, 0.0) and not self.budget.over:
             share = least_share(
                 reduce(self.problem, limit), self.machine, limit, self.budget, transfers=transfers,
-                seconds=0.5 * (self.budget.left - end), workers=self.workers,
+                seconds=0.5 * (self.budget.left - end),
             )  # fmt: skip
             self.share = self.share or share
             idle = 0 if share.bound > self.found.bound * (1 + _GAIN) else idle + 1
@@ -163,7 +167,7 @@ class _Search:
     def price(self, seconds: float) -> bool:
         """Raise the bound by prices of accelerator contents; return whether the plan is then proven."""
         self._reduce()
-        contents = Contents(self.reduced, self.machine, self.workers)
+        contents = Contents(self.reduced, self.machine)
         for device in range(self.machine.num_accelerators):
             contents.add([group for group, place in enumerate(self.devices) if place == device])
         end, low, high = self.budget.left - seconds, self.found.bound, self.found.value * (1 - _MARGIN)
@@ -186,7 +190,7 @@ class _Search:
         )
         scaled = scale(self.reduced, self.found.value)
         model = FreeModel(self.reduced, self.machine, scaled, everything, self.share)
-        solver, status = run(model.model, self.budget, seconds, self.workers, scaled.quantum)
+        solver, status = run(model.model, self.budget, seconds, scaled.quantum)
         if status in ("OPTIMAL", "FEASIBLE"):
             self._take(model.devices(solver))
         bound = scaled.seconds(max(0.0, solver.best_objective_bound)) if status != "UNKNOWN" else 0.0
@@ -228,7 +232,7 @@ class FreeModel:
             for group in range(reduced.num_groups)
             if self.start is None or self.start[group] in self.chosen
         ]
-        self.whole = len(self.groups) == reduced.num_groups
+        self.whole = len(self.groups) == reduced.num_groups and len(self.chosen) == self.cpu + machine.has_cpu
         self._name_devices_by_heaviest()
         self.on = {group: self._place(group) for group in self.groups}
         self._break_symmetry()

@@ -31,9 +31,8 @@ _PATIENCE = 24
 """Rounds without an improvement after which the search gives up."""
 
 
-def solve_latency(problem: OperatorProblem, budget: Budget, workers: int) -> Found:
-    """Return the best plan within the budget, with its bound; the search is serial whatever ``workers``."""
-    del workers
+def solve_latency(problem: OperatorProblem, budget: Budget) -> Found:
+    """Return the best plan within the budget, with its bound; the search is serial."""
     bound = path_bound(problem)
     starts = _chain_starts(problem, budget, 48)
     if not starts:

@@ -32,8 +32,8 @@ _WORTH = 10**7
 class Contents:
     """Sets of groups found so far that one accelerator may hold, and the linear program over them."""
 
-    def __init__(self, reduced: Reduced, machine: Machine, workers: int) -> None:
-        self.reduced, self.machine, self.workers = reduced, machine, workers
+    def __init__(self, reduced: Reduced, machine: Machine) -> None:
+        self.reduced, self.machine = reduced, machine
         self.columns: dict[tuple[int, ...], float] = {}
 
     def add(self, groups: Sequence[int]) -> bool:
@@ -116,7 +116,7 @@ class Contents:
             model.add(weigh(scaled.size, inside) <= int(self.machine.memory))
         units = [int(np.ceil(price * _WORTH)) for price in prices]
         model.maximize(weigh(units, inside))
-        solver, status = run(model, budget, seconds, self.workers)
+        solver, status = run(model, budget, seconds)
         if status not in ("OPTIMAL", "FEASIBLE"):
             return np.inf, []
         chosen = [group for group, variable in enumerate(inside) if solver.boolean_value(variable)]

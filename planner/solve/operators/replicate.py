@@ -42,7 +42,7 @@ class Replicated:
     bound: float
 
 
-def solve_replicated(problem: OperatorProblem, budget: Budget, workers: int) -> Replicated:
+def solve_replicated(problem: OperatorProblem, budget: Budget) -> Replicated:
     """Return the best plan within the budget, with its bound; no assignment where none was found."""
     reduced, machine = reduce(problem), machine_of(problem)
     weights = group_weights(problem, reduced)
@@ -65,7 +65,7 @@ def solve_replicated(problem: OperatorProblem, budget: Budget, workers: int) -> 
         weights / problem.sync_rate,
         proper=bool(best.assignment),
     )
-    solver, status = run(model.model, budget, budget.left, workers, model.scaled.quantum)
+    solver, status = run(model.model, budget, budget.left, model.scaled.quantum)
     if status == "INFEASIBLE":
         bound = best.value * (1 - _MARGIN) if best.assignment else np.inf
         return Replicated(best.assignment, best.copies, best.value, bound)

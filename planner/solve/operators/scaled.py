@@ -9,6 +9,7 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from planner.solve.budget import Budget
+from planner.solve.engine import run_model
 from planner.solve.expressions import Expression, add_up
 from planner.solve.operators.reduce import Floats, Reduced
 
@@ -82,8 +83,8 @@ def weigh(weights: Sequence[int], variables: Sequence[Expression]) -> Expression
     return add_up(weight * variable for weight, variable in zip(weights, variables, strict=True) if weight)
 
 
-class _Stopper(cp_model.CpSolverSolutionCallback):
-    """Reports improvements, and stops the search where somebody asked for it."""
+class _Shown(cp_model.CpSolverSolutionCallback):
+    """Reports improvements."""
 
     def __init__(self, budget: Budget, quantum: float) -> None:
         super().__init__()
@@ -94,17 +95,11 @@ class _Stopper(cp_model.CpSolverSolutionCallback):
         self._found += 1
         bound, value = self.best_objective_bound * self._quantum, self.objective_value * self._quantum
         self._budget.progress("operators", self._found, bound, value)
-        if self._budget.stopped():
-            self.stop_search()
 
 
 def run(
-    model: cp_model.CpModel, budget: Budget, seconds: float, workers: int, quantum: float = 1.0
+    model: cp_model.CpModel, budget: Budget, seconds: float, quantum: float = 1.0
 ) -> tuple[cp_model.CpSolver, str]:
     """Solve a model within some seconds of a budget; return the solver and the name of its status."""
-    solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = max(0.01, min(seconds, budget.left))
-    solver.parameters.num_workers = workers
-    solver.parameters.random_seed = budget.seed
-    status = solver.solve(model, _Stopper(budget, quantum))
+    solver, status = run_model(model, budget, seconds=seconds, watch=_Shown(budget, quantum))
     return solver, solver.status_name(status)

@@ -64,7 +64,6 @@ def least_share(
     budget: Budget,
     *,
     seconds: float,
-    workers: int,
     transfers: float = 0.0,
 ) -> Share:
     """Return what each accelerator does at least in every plan of at most ``limit`` seconds.
@@ -83,7 +82,7 @@ def least_share(
         work = max(0.0, total - relief - (k - 1) * (limit - transfers))
         if work <= 0.0:
             break
-        found = _cheapest_cut(reduced, machine, work, limit, budget, 0.8 * (budget.left - end), workers)
+        found = _cheapest_cut(reduced, machine, work, limit, budget, 0.8 * (budget.left - end))
         if found <= transfers * (1 + 1e-6):
             break
         transfers = found
@@ -98,7 +97,6 @@ def _cheapest_cut(
     limit: float,
     budget: Budget,
     seconds: float,
-    workers: int,
 ) -> float:
     """Return a lower bound of the transfers, s, of any set with work between ``work`` and ``limit``."""
     scaled = scale(reduced, limit, _RESOLUTION)
@@ -123,7 +121,7 @@ def _cheapest_cut(
     if float(reduced.size.sum()) > machine.memory:
         model.add(weigh(scaled.size, inside) <= int(machine.memory))
     model.minimize(cut)
-    solver, status = run(model, budget, seconds, workers)
+    solver, status = run(model, budget, seconds)
     if status == "INFEASIBLE":
         return spare
     return scaled.seconds(max(0.0, solver.best_objective_bound))

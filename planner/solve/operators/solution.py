@@ -49,9 +49,7 @@ class OperatorSolution:
         return 1.0 - self.bound / self.value if self.value > 0.0 else 0.0
 
 
-def solve_operators(
-    problem: OperatorProblem, budget: Budget | None = None, *, workers: int = 2
-) -> OperatorSolution:
+def solve_operators(problem: OperatorProblem, budget: Budget | None = None) -> OperatorSolution:
     """Return the best plan found within a budget, 60 s by default, with its bound.
 
     Raises
@@ -65,14 +63,12 @@ def solve_operators(
     _must_fit(problem)
     solvers = {"contiguous": solve_contiguous, "free": solve_free, "latency": solve_latency}
     solve = solvers[problem.kind] if problem.wires is None else solve_wired
-    found = solve(problem, budget, workers)
+    found = solve(problem, budget)
     _must_be_legal(problem, found.assignment, found.bound, budget)
     return _solution(found.assignment, value(problem, found.assignment), found.bound)
 
 
-def solve_with_copies(
-    problem: OperatorProblem, budget: Budget | None = None, *, workers: int = 2
-) -> OperatorSolution:
+def solve_with_copies(problem: OperatorProblem, budget: Budget | None = None) -> OperatorSolution:
     """Return the best contiguous plan whose stages may be on several accelerators, with its bound.
 
     Raises
@@ -84,7 +80,7 @@ def solve_with_copies(
     """
     budget = budget or Budget()
     _must_fit(problem)
-    found = solve_replicated(problem, budget, workers)
+    found = solve_replicated(problem, budget)
     _must_be_legal(problem, found.assignment, found.bound, budget, found.copies)
     judged = replicated_load(problem, found.assignment, found.copies)
     return _solution(found.assignment, judged, found.bound, found.copies)

@@ -28,11 +28,11 @@ _SHARE = 0.4
 """Share of the time for the plan and the bound from the fastest routes."""
 
 
-def solve_wired(problem: OperatorProblem, budget: Budget, workers: int) -> Found:
+def solve_wired(problem: OperatorProblem, budget: Budget) -> Found:
     """Return the best plan within the budget, with its bound."""
     assert problem.wires is not None
     solve = solve_contiguous if problem.kind == "contiguous" else solve_free
-    found = solve(relaxed(problem, problem.wires), budget.part(_SHARE * budget.left), workers)
+    found = solve(relaxed(problem, problem.wires), budget.part(_SHARE * budget.left))
     if not found.assignment and np.isinf(found.bound):
         return found
     start, value = found.assignment, np.inf
@@ -45,7 +45,7 @@ def solve_wired(problem: OperatorProblem, budget: Budget, workers: int) -> Found
     if model.size > MOST_MOVES:
         return Found(start, value, found.bound)
     model.build(start)
-    solver, status = run(model.model, budget, budget.left, workers, model.quantum)
+    solver, status = run(model.model, budget, budget.left, model.quantum)
     bound = max(found.bound, model.quantum * max(0.0, solver.best_objective_bound))
     if status == "INFEASIBLE":
         return Found(start, value, value * (1 - 1e-7) if start else np.inf)

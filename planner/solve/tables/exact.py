@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ortools.sat.python import cp_model
 
+from planner.solve.budget import Budget
+from planner.solve.engine import run_model
 from planner.solve.expressions import Expression, add_up
 from planner.solve.tables.candidates import ALL_RANKS, ANY_RANK, ONE_HOST, Block, Candidates
 from planner.solve.tables.packing import Packing
@@ -248,27 +250,15 @@ def solve_exact(
     scope: Scope,
     start: Packing | None,
     incumbent: float,
+    budget: Budget,
     *,
     effort: float,
-    workers: int,
-    seed: int,
-    seconds: float = float("inf"),
 ) -> ExactOutcome:
-    """Search for a plan of at most ``incumbent`` seconds.
-
-    ``effort`` is deterministic time in CP-SAT's units, ``seconds`` the most wall time.
-    """
-    tables, solver = TableModel(found, scope, incumbent), cp_model.CpSolver()
+    """Search for a plan of at most ``incumbent`` seconds; ``effort`` is in CP-SAT's deterministic time."""
+    tables = TableModel(found, scope, incumbent)
     if start is not None:
         tables.hint(start)
-    solver.parameters.max_deterministic_time = effort
-    if np.isfinite(seconds):
-        solver.parameters.max_time_in_seconds = max(seconds, 0.01)
-    solver.parameters.num_workers = workers
-    solver.parameters.random_seed = seed
-    solver.parameters.catch_sigint_signal = False
-    status = solver.solve(tables.model)
-    assert status != cp_model.MODEL_INVALID, tables.model.validate()
+    solver, status = run_model(tables.model, budget, work=effort)
     if status == cp_model.INFEASIBLE:
         return ExactOutcome({}, incumbent, True)
     bound = max(solver.best_objective_bound, 0.0) * tables.tick

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from planner.solve.budget import Budget
 from planner.solve.tables.candidates import ANY_RANK, Candidates
 from planner.solve.tables.exact import Scope, solve_exact
 from planner.solve.tables.packing import Packing
@@ -33,9 +34,9 @@ def repair(
     packing: Packing,
     options: Sequence[NDArray[np.int64]],
     tables: Sequence[int],
+    budget: Budget,
     *,
     effort: float,
-    seed: int,
 ) -> tuple[Packing | None, bool]:
     """Decide some tables anew, all others staying where they are.
 
@@ -62,7 +63,7 @@ def repair(
         rest.loose,
     )
     start = packing.cost
-    outcome = solve_exact(found, scope, packing, start, effort=effort, workers=1, seed=seed)
+    outcome = solve_exact(found, scope, packing, start, budget, effort=effort)
     if not outcome.places:
         return None, outcome.proven
     for table, (option, places) in outcome.places.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -47,8 +47,6 @@ class Effort:
         Insertions over all rounds of local search.
     proof, repair
         Deterministic time of the exact model and of each repair, in CP-SAT's units, roughly seconds.
-    workers
-        Threads of the exact model; one keeps the result the same from run to run.
     """
 
     gap: float = 1e-3
@@ -56,7 +54,6 @@ class Effort:
     tries: int = 20_000
     proof: float = 6.0
     repair: float = 0.3
-    workers: int = 1
 
 
 def solve_tables(
@@ -198,10 +195,8 @@ class TableSearch:
             scope,
             self.best,
             limit,
+            self.budget,
             effort=self.effort.proof,
-            workers=self.effort.workers,
-            seed=self.budget.seed,
-            seconds=self.budget.left,
         )
         if outcome.places:
             packing = Packing(self.found)
@@ -226,9 +221,9 @@ class TableSearch:
                 len(tables) > 1 and weight(self.found, [options[table] for table in tables]) > MOST_VARIABLES
             ):
                 tables.pop()
-            seed = self.budget.seed + attempt
+            budget = replace(self.budget, seed=self.budget.seed + attempt, workers=1)
             better, complete = repair(
-                self.found, self.best, options, tables, effort=self.effort.repair, seed=seed
+                self.found, self.best, options, tables, budget, effort=self.effort.repair
             )
             if self._take(better):
                 failures = 0
