@@ -2,11 +2,12 @@
 
 from planner.simulate.batched_server import Answer, BatchedServer
 from planner.simulate.batcher import Batcher, BatcherPolicy, QueuePolicy
+from planner.simulate.compute import ComputeStream, GpuCompute
 from planner.simulate.disaggregated import Pools
-from planner.simulate.engines import ComputeStream, CopyEngine, CorePool, GpuCompute, Server, Span
+from planner.simulate.engines import CopyEngine, CorePool, Server, Span
 from planner.simulate.links import FlowRecord, FlowTrace, LinkSpec, TracedFlow, duplex_weights
 from planner.simulate.network import Network
-from planner.simulate.plan import PredictedOnlyError, simulate_plan
+from planner.simulate.plan import simulate_plan
 from planner.simulate.replay import Replay, replay
 from planner.simulate.result import JobSimulation, LinkUse, Percentiles, SimulationResult, TimelineSpan
 from planner.simulate.scenario import Scenario
@@ -46,7 +47,6 @@ __all__ = [
     "Op",
     "Percentiles",
     "Pools",
-    "PredictedOnlyError",
     "QueuePolicy",
     "Replay",
     "Scenario",

@@ -23,6 +23,7 @@ from planner.placement.mixed import AnyProblem, MixedTrainingProblem
 from planner.simulate.graphs import simulate_operators
 from planner.simulate.link_use import busiest
 from planner.simulate.measures import RequestRecords
+from planner.simulate.mixed import simulate_mixed
 from planner.simulate.outcome import JobOutcome
 from planner.simulate.recommender import simulate_recommender
 from planner.simulate.result import LinkUse, SimulationResult
@@ -30,10 +31,6 @@ from planner.simulate.scenario import Scenario
 from planner.simulate.serving import simulate_serving
 from planner.simulate.training import ScheduleName, simulate_training
 from planner.topology import Router
-
-
-class PredictedOnlyError(SimulationError):
-    """A plan of a kind that has no simulation."""
 
 
 def simulate_plan(
@@ -79,7 +76,7 @@ def simulate_plan(
         raise SimulationError(
             f"scenario {scenario.name!r}: the plan has no training job that it could disturb"
         )
-    train = partial(simulate_training, schedule=schedule, scenario=scenario, seed=seed)
+    train = partial(_train, schedule=schedule, scenario=scenario, seed=seed)
     routers: dict[int, Router] = {}
     outcomes = []
     for job in plan.jobs:
@@ -111,11 +108,9 @@ def _simulate_job(
     requests: int,
     trace: Path | None,
     router: Router,
-    train: Callable[[TrainingProblem, TrainingPlan, Router], JobOutcome],
+    train: Callable[[TrainingProblem | MixedTrainingProblem, TrainingPlan, Router], JobOutcome],
 ) -> JobOutcome:
-    if isinstance(problem, MixedTrainingProblem):
-        raise PredictedOnlyError(f"job {job.name!r}: plans on GPUs of several models are predicted only")
-    if isinstance(problem, TrainingProblem) and isinstance(job, TrainingPlan):
+    if isinstance(problem, TrainingProblem | MixedTrainingProblem) and isinstance(job, TrainingPlan):
         return train(problem, job, router)
     if isinstance(problem, ServingProblem) and isinstance(job, ServingPlan):
         return simulate_serving(problem, job, seed=seed, requests=requests, trace=trace, router=router)
@@ -126,6 +121,25 @@ def _simulate_job(
     raise SimulationError(
         f"the plan of job {job.name!r} is a {job.kind} plan, its problem is of another kind"
     )
+
+
+def _train(
+    problem: TrainingProblem | MixedTrainingProblem,
+    plan: TrainingPlan,
+    router: Router,
+    *,
+    schedule: ScheduleName,
+    scenario: Scenario | None,
+    seed: int,
+) -> JobOutcome:
+    if isinstance(problem, TrainingProblem):
+        return simulate_training(problem, plan, router, schedule=schedule, scenario=scenario, seed=seed)
+    if scenario is not None:
+        raise SimulationError(
+            f"scenario {scenario.name!r}: job {plan.name!r} runs on GPUs of several models, and scenarios "
+            "disturb training on one model only"
+        )
+    return simulate_mixed(problem, plan, router, schedule=schedule)
 
 
 def merged(uses: Sequence[Sequence[LinkUse]], horizon: float) -> list[LinkUse]:

@@ -31,12 +31,12 @@ INSIDE_STAGES = ("tp", "cp", "ep")
 
 
 class StepTraffic:
-    """The transfers of a step on the nodes of the first replica.
+    """The transfers of a step on the nodes of one replica.
 
     Attributes
     ----------
     nodes
-        Nodes of the first replica.
+        Nodes of the replica.
     near : ndarray of bool, shape (num_gpus,)
         Whether each GPU is on one of them.
     alpha, beta : ndarray, shape (stages,)
@@ -44,14 +44,19 @@ class StepTraffic:
     """
 
     def __init__(
-        self, problem: TrainingProblem, plan: TrainingPlan, outcome: TrainingOutcome, cabling: Cabling
+        self,
+        problem: TrainingProblem,
+        plan: TrainingPlan,
+        outcome: TrainingOutcome,
+        cabling: Cabling,
+        replica: int = 0,
     ) -> None:
         self.problem, self.plan, self.outcome, self.cabling = problem, plan, outcome, cabling
         self.names = problem.hierarchy.gpus
         numbers = gpu_numbers(problem, plan.ranks())
         self.mesh = mesh_of(plan.strategy, numbers)
         self.spans = training_spans(plan.strategy, numbers, problem.hierarchy)
-        self.nodes = {self.names[rank].split("/", 1)[0] for rank in self.mesh[:, 0, 0].ravel()}
+        self.nodes = {self.names[rank].split("/", 1)[0] for rank in self.mesh[:, replica, 0].ravel()}
         self.nodes |= {end.split("/", 1)[0] for hop in cabling.shares for end in hop}
         self.near = np.asarray([name.split("/", 1)[0] in self.nodes for name in self.names])
         total = sync_times(outcome.costs, 0, outcome.dense, outcome.moe)
@@ -87,8 +92,11 @@ class StepTraffic:
             yield Transfer(route, size, rate, overhead + self.cabling.latency(route))
 
     def _efficiency(self, left: int, right: int) -> float:
+        return self.efficiency_of(self.problem, left, right)
+
+    def efficiency_of(self, problem: TrainingProblem, left: int, right: int) -> float:
         """Return the share of the payload rate that messages between two GPUs reach."""
-        for level, reached in zip(self.problem.hierarchy.levels, self.problem.fabric.rate, strict=True):
+        for level, reached in zip(problem.hierarchy.levels, problem.fabric.rate, strict=True):
             if level.domain_of[left] == level.domain_of[right]:
                 return float(reached) / level.rate
         raise SimulationError(f"nothing joins {self.names[left]} and {self.names[right]}")

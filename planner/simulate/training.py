@@ -82,17 +82,39 @@ def simulate_training(
     count, shared_links = plan.num_micro_batches, partial(SharedLinks, reduced=reduced)
     work = pipeline_schedule(model.stages, model.virtual, count, split=model.weight is not None)
     replicas = list(disturbed_replicas(model, plan, scenario, work, seed))
-    run, cycle, shared = max((_run(each, count, shared_links) for each in replicas), key=_seconds)
-    shortest = max((_run(each, count, Uncontended) for each in replicas), key=_seconds)[0]
-    record = _record(problem, plan, run, shortest.seconds, run.attribution(model.update))
-    course = run_job(scenario, plan.ranks(), run.seconds, seed)
-    if course is not None:
-        record = record.model_copy(update={"run": course})
+    slowest = max((run_replica(each, count, shared_links) for each in replicas), key=_seconds)
+    shortest = max((run_replica(each, count, Uncontended) for each in replicas), key=_seconds)[0]
+    found = step_outcome(problem, plan, traffic, reduced, model, slowest, shortest.seconds)
+    course = run_job(scenario, plan.ranks(), found.horizon, seed)
+    return found if course is None else replace(found, job=found.job.model_copy(update={"run": course}))
+
+
+Run = tuple[StepRun, Cycle | None, Carrier]
+"""What happened in the step of a replica, the cycle that its micro-batches repeat, and what carried it."""
+
+
+def _seconds(found: Run) -> float:
+    return found[0].seconds
+
+
+def step_outcome(
+    problem: TrainingProblem,
+    plan: TrainingPlan,
+    traffic: StepTraffic,
+    reduced: Reduced,
+    model: StepModel,
+    slowest: tuple[StepRun, Cycle | None, SharedLinks],
+    critical_path: float,
+) -> JobOutcome:
+    """Return the record and the links of a step that ends with its slowest replica."""
+    run, cycle, shared = slowest
+    record = _record(problem, plan, run, critical_path, run.attribution(model.update))
     return JobOutcome(record, _links(plan, traffic, reduced, shared, cycle), run.seconds)
 
 
-def _seconds(found: tuple[StepRun, Cycle | None, Carrier]) -> float:
-    return found[0].seconds
+def replica_plan(plan: TrainingPlan, num_micro_batches: int) -> TrainingPlan:
+    """Return a plan whose replicas all have so many micro-batches."""
+    return plan.model_copy(update={"num_micro_batches": num_micro_batches})
 
 
 def split_backward(model: StepModel) -> StepModel:
@@ -104,7 +126,7 @@ def split_backward(model: StepModel) -> StepModel:
 AnyCarrier = TypeVar("AnyCarrier", bound=Carrier)
 
 
-def _run(
+def run_replica(
     model: StepModel, num_micro_batches: int, make: Callable[[simpy.Environment], AnyCarrier]
 ) -> tuple[StepRun, Cycle | None, AnyCarrier]:
     """Run a step: of many micro-batches as many as show the cycle that the others repeat."""

@@ -34,20 +34,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_solve_mixes_models_where_that_wins_and_goes_on_without_a_simulation() -> None:
-    """The plan uses both kinds of GPU; it is checked and explained, and `simulate` says why it cannot."""
+def test_solve_mixes_models_where_that_wins() -> None:
+    """The plan uses both kinds of GPU; it is checked, explained and simulated."""
     text = CLUSTER.replace("  switches:\n", NIC).replace("  links:\n", WIRE)
     Path("pair.yaml").write_text(text, encoding="utf-8")
     Path("train.yaml").write_text(TRAINING.replace("{cp: [1]", "{tp: [2], pp: [1, 2], cp: [1]"), "utf-8")
     result = CliRunner().invoke(cli, ["solve", "pair.yaml", "train.yaml", "-o", "out", "--time-limit", "30"])
     assert result.exit_code == 0, result.output
-    assert "without a simulation" in result.output
+    assert Path("out/simulation.yaml").exists()
     (job,) = load(Path("out/plan.yaml"), Plan).jobs
     assert isinstance(job, TrainingPlan)
     assert set(job.device_models) == {"a100-sxm-80", "h100-sxm-80"}
-    for command in ("check", "explain"):
+    for command in ("check", "explain", "simulate"):
         shown = CliRunner().invoke(cli, [command, "out/plan.yaml"])
         assert shown.exit_code == 0, shown.output
-    refused = CliRunner().invoke(cli, ["simulate", "out/plan.yaml"])
+    scenario = "schema: scenario/1\nname: slow\nstragglers: [{gpus: [a100-0/gpu0], slowdown: 2}]\n"
+    Path("slow.yaml").write_text(scenario, encoding="utf-8")
+    refused = CliRunner().invoke(cli, ["simulate", "out/plan.yaml", "--scenario", "slow.yaml"])
     assert refused.exit_code == 1
-    assert "predicted only" in refused.output
+    assert "on one model only" in refused.output

@@ -13,7 +13,6 @@ from planner.placement import Plan, TrainingPlan
 from planner.placement.mixed import MixedTrainingProblem
 from planner.report import bundle_files, plan_summary
 from planner.schema import dump_yaml, loads
-from planner.simulate import PredictedOnlyError, simulate_plan
 from planner.solve import Budget
 from planner.solve.fixes import parse_fix
 from planner.study import Study, Wishes, check_study, replan, solve
@@ -80,8 +79,6 @@ def test_a_mixed_plan_is_stored_loaded_shown_and_written(mixed: Study) -> None:
     files = bundle_files(mixed, None, Path("out/plan.yaml"))
     assert {"plan.yaml", "report.html"} <= set(files)
     assert {line.split()[0] for line in files["launch/train/nodes"].splitlines()} == {"a100-0", "h100-3"}
-    with pytest.raises(PredictedOnlyError, match="predicted only"):
-        simulate_plan(mixed.problems, mixed.plan)
 
 
 def moved(plan: TrainingPlan) -> dict[str, object]:
