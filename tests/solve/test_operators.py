@@ -14,6 +14,7 @@ from planner.placement.operators import Kind, OperatorProblem, broken_rules, loa
 from planner.solve.budget import Budget
 from planner.solve.operators import solve_operators
 from planner.solve.operators.chains import Machine, segment_loads
+from planner.solve.operators.path import path_bound
 from planner.solve.operators.prices import Contents
 from planner.solve.operators.reduce import reduce
 from planner.solve.operators.sides import least_share
@@ -53,6 +54,31 @@ def test_latency_plans_are_legal_and_as_good_as_exhaustive_search(seed: int) -> 
     found, bound = judged(problem, 20.0)
     assert found == pytest.approx(best)
     assert np.isinf(best) or bound <= best * (1 + 1e-9)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_what_a_path_takes_is_never_above_the_optimum(seed: int) -> None:
+    """The bound of latency plans holds, and is no weaker than the longest path with everything for free."""
+    problem = random_problem(seed, "latency")
+    bound, best = path_bound(problem), brute_force(problem)
+    assert bound <= best * (1 + 1e-9)
+    graph, finish = problem.graph, [0.0] * len(problem.graph.operators)
+    for index in graph.order:
+        op, earlier = graph.operators[index], graph.predecessors[index]
+        fastest = min(op.accelerator_time, op.cpu_time if problem.has_cpu else np.inf)
+        finish[index] = fastest + max((finish[source] for source in earlier), default=0.0)
+    assert bound >= max(finish) * (1 - 1e-9)
+
+
+def test_a_chain_that_does_not_fit_is_bound_by_its_best_cut() -> None:
+    """Of four operators of 1 GB two fit; a call pays 0.5 s for its output, the CPU 10 s an operator."""
+    operators = tuple(
+        Operator(str(n), 1.0, 10.0, size=1e9, transfer_time=0.5 if n < 3 else 0.0) for n in range(4)
+    )
+    graph = OperatorGraph(operators, ((0, 1), (1, 2), (2, 3)))
+    problem = OperatorProblem(graph, 1, 2e9, "latency")
+    assert path_bound(problem) == pytest.approx(2 * 10.0 + 2 * 1.0 + 0.5)
+    assert path_bound(replace(problem, num_accelerators=2)) == pytest.approx(4 * 1.0 + 2 * 0.5)
 
 
 @given(seed=st.integers(0, 10**6))

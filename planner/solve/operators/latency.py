@@ -10,19 +10,17 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planner.placement.operators import CPU, OperatorProblem, broken_rules, latency
 from planner.solve.budget import Budget
 from planner.solve.operators.anneal import Placed
-from planner.solve.operators.chains import Machine, random_order, segment_loads
+from planner.solve.operators.calls import best_calls
+from planner.solve.operators.chains import random_order
 from planner.solve.operators.contiguous import Found, machine_of
-from planner.solve.operators.reduce import Floats, Reduced, reduce
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from planner.solve.operators.path import path_bound
+from planner.solve.operators.reduce import reduce
 
 _DEPTHS = (0.0, 0.5, 1.0, 0.9)
 _ROUND = 4000
@@ -52,19 +50,6 @@ def solve_latency(problem: OperatorProblem, budget: Budget) -> Found:
     return Found(best.assignment, best.value, bound)
 
 
-def path_bound(problem: OperatorProblem) -> float:
-    """Return a lower bound, s: the longest path when every operator runs on its faster device for free."""
-    graph = problem.graph
-    finish = [0.0] * len(graph.operators)
-    for index in graph.order:
-        op = graph.operators[index]
-        on_accelerator = op.accelerator_time if op.on_accelerator and op.size <= problem.memory else math.inf
-        on_cpu = op.cpu_time if problem.has_cpu and op.on_cpu else math.inf
-        start = max((finish[source] for source in graph.predecessors[index]), default=0.0)
-        finish[index] = start + min(on_accelerator, on_cpu)
-    return max(finish, default=0.0)
-
-
 def _chain_starts(problem: OperatorProblem, budget: Budget, orders: int) -> list[Found]:
     """Return some distinct legal plans from random orders, the best first."""
     reduced, machine = reduce(problem), machine_of(problem)
@@ -80,63 +65,6 @@ def _chain_starts(problem: OperatorProblem, budget: Budget, orders: int) -> list
                 found[assignment] = latency(problem, assignment)
     plans = sorted(found.items(), key=lambda item: item[1])
     return [Found(assignment, value, 0.0) for assignment, value in plans[:6]]
-
-
-def best_calls(reduced: Reduced, order: Sequence[int], machine: Machine) -> list[int] | None:
-    """Return the device of each group when an order is cut at best into accelerator calls and CPU runs.
-
-    Returns ``None`` where accelerators lack the memory and there is no CPU.
-    """
-    accelerator, _ = segment_loads(reduced, order, machine.memory)
-    runs = _cpu_runs(reduced, order) if machine.has_cpu else _nothing(len(order))
-    ends = np.arange(len(order) + 1)
-    best = runs[0]
-    origins: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
-    for _ in range(machine.num_accelerators):
-        called = best[:, None] + accelerator
-        call = np.argmin(called, axis=0)
-        ran = called[call, ends][:, None] + runs
-        run = np.argmin(ran, axis=0)
-        best = ran[run, ends]
-        origins.append((call, run))
-    if not np.isfinite(best[-1]):
-        return None
-    devices, end = [CPU] * len(order), len(order)
-    for device in range(machine.num_accelerators - 1, -1, -1):
-        call, run = origins[device]
-        middle = int(run[end])
-        start = int(call[middle])
-        for group in order[start:middle]:
-            devices[group] = device
-        end = start
-    return devices
-
-
-def _nothing(size: int) -> Floats:
-    """Return run times of a machine without a CPU: only empty runs are possible."""
-    runs = np.full((size + 1, size + 1), np.inf)
-    np.fill_diagonal(runs, 0.0)
-    return runs
-
-
-def _cpu_runs(reduced: Reduced, order: Sequence[int]) -> Floats:
-    """Return the longest path, s, of CPU times inside every segment of an order."""
-    n = len(order)
-    position = {group: place for place, group in enumerate(order)}
-    before: list[list[int]] = [[] for _ in range(n)]
-    for source, target in reduced.edges:
-        before[position[target]].append(position[source])
-    runs = _nothing(n)
-    finish = np.zeros((n, n))
-    longest = np.zeros(n)
-    for end, group in enumerate(order):
-        row = np.zeros(n)
-        for place in before[end]:
-            row[: place + 1] = np.maximum(row[: place + 1], finish[place, : place + 1])
-        finish[end] = row + reduced.cpu[group]
-        longest[: end + 1] = np.maximum(longest[: end + 1], finish[end, : end + 1])
-        runs[: end + 1, end + 1] = longest[: end + 1]
-    return runs
 
 
 @dataclass(frozen=True)
