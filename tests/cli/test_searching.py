@@ -78,12 +78,12 @@ def test_explain_answers_shadow_questions(folder: Path) -> None:
     assert "one more GPU" in result.output
 
 
-def written(folder: Path, seed: int, workload: str) -> dict[str, bytes]:
+def written(folder: Path, seed: int, workload: str, machine: str = "machine.yaml") -> dict[str, bytes]:
     """Return every file and the output of a deterministic solve in a process with a hash seed."""
     folder.mkdir()
     for name, text in (("machine.yaml", MACHINE), ("chat.yaml", SERVICE), ("train.yaml", TRAINING)):
         (folder / name).write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "planner", "solve", "machine.yaml", workload, "--deterministic"]
+    command = [sys.executable, "-m", "planner", "solve", machine, workload, "--deterministic"]
     done = subprocess.run(
         [*command, "-o", "out"],
         cwd=folder,
@@ -103,3 +103,12 @@ def test_deterministic_solves_are_equal_byte_for_byte(tmp_path: Path, workload: 
     assert {"plan.yaml", "report.html", "summary.json", "simulation.yaml"} <= set(first)
     for number, seed in enumerate([0, 1, 2, 3, 7, 42, 99, 1234, 65535, 4294967295]):
         assert written(tmp_path / str(number), seed, workload) == first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workload", ["two-tower-graph", "dlrm-criteo-like"])
+def test_shipped_jobs_of_other_kinds_are_solved_alike_too(tmp_path: Path, workload: str) -> None:
+    """Graphs and tables give the same files and output under other hash seeds."""
+    first = written(tmp_path / "first", 0, workload, "dgx-a100")
+    for seed in (0, 42):
+        assert written(tmp_path / str(seed), seed, workload, "dgx-a100") == first
