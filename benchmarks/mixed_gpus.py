@@ -14,6 +14,8 @@ from pathlib import Path
 
 from planner.costs import load_calibration
 from planner.placement.mixed import check_mixed, judge_mixed, make_mixed_problem
+from planner.placement.mixed_plan import mixed_plan
+from planner.simulate.mixed import simulate_mixed
 from planner.solve import Budget
 from planner.solve.mixed import even_placement, one_kind, search_mixed
 from planner.solve.mixed.space import mixed_strategies, price
@@ -34,11 +36,14 @@ class Row:
         Best step time on the nodes of each kind alone.
     even
         Best step time on all GPUs with layers and micro-batches split evenly.
+    simulated
+        Step time of the plan in simulation.
     """
 
     topology: str
     workload: str
     step_time: float
+    simulated: float
     bound: float
     gap: float
     strategy: dict[str, object]
@@ -77,10 +82,11 @@ def run(topology: str, workload: str) -> Row:
         for number, name in enumerate(names)
         for found in [one_kind(problem, number, Budget(seconds=SECONDS))]
     }
+    simulated = simulate_mixed(problem, mixed_plan(problem, placement)).horizon
     even = even_placement(problem, price(problem, mixed_strategies(problem)))
     best = min(value for value in (*alone.values(), even and even[1]) if value is not None)
     return Row(
-        topology, workload, solution.seconds, solution.bound, solution.gap,
+        topology, workload, solution.seconds, simulated, solution.bound, solution.gap,
         placement.strategy.model_dump(exclude_defaults=True), list(placement.layers),
         list(placement.micro_batches), [[names[kind] for kind in row] for row in cells], alone,
         even and even[1], solution.evaluated, solution.visited, seconds, cpu,
