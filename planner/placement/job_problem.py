@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from planner.costs import Calibration, Fabric, fabric
-from planner.topology import Device, Hierarchy, Topology
+from planner.errors import WorkloadError
+from planner.topology import Device, Hierarchy, MachineType, Topology
 from planner.workload import AnyJob, Model
+from planner.workload.limits import Budget
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,40 @@ class JobProblem:
         """Bytes of a device that a plan may fill, the stated margin kept free."""
         return self.device.memory.value * (1.0 - self.calibration.number("memory_margin"))
 
-    @property
+    @cached_property
     def num_gpus(self) -> int:
         """Number of GPUs that may be used."""
-        limit = self.job.budget.gpus
-        return self.hierarchy.num_gpus if limit is None else min(limit, self.hierarchy.num_gpus)
+        return gpus_within(self.job.budget, self.topology, self.hierarchy.gpus)
+
+
+def gpus_within(budget: Budget, topology: Topology, gpus: Sequence[str]) -> int:
+    """Return how many of some GPUs a budget allows.
+
+    A GPU costs its share of the price of its machine; where shares differ, all count with the dearest, so
+    that any choice is within the budget.
+
+    Raises
+    ------
+    WorkloadError
+        If there is a limit on the price and a machine states none.
+    """
+    most = len(gpus) if budget.gpus is None else min(budget.gpus, len(gpus))
+    if budget.price is None or not gpus:
+        return most
+    nodes = {gpu.split("/", 1)[0] for gpu in gpus}
+    machines = {topology.node_of[node].machine.name: topology.node_of[node].machine for node in nodes}
+    dearest = 0.0
+    for name, machine in sorted(machines.items()):
+        if machine.price is None:
+            raise WorkloadError(
+                f"a budget of {budget.price:g} USD/h needs the price of machine {name!r}; state it in the "
+                "topology, for instance 'price: 30 USD/h'"
+            )
+        dearest = max(dearest, machine.price / len(machine.gpus))
+    return most if dearest == 0.0 else min(most, int(budget.price / dearest * (1 + 1e-12)))
+
+
+def free_cores(problem: JobProblem, machine: MachineType, numa: str) -> int:
+    """Return the cores of a NUMA domain that CPU stages may use: some stay with the engine of each GPU."""
+    kept = problem.calibration.number("host_cores_per_gpu") * sum(gpu.numa == numa for gpu in machine.gpus)
+    return max(0, machine.numa_named(numa).cores - int(kept))

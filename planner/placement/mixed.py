@@ -18,6 +18,7 @@ from planner.costs.measured_host import as_measured
 from planner.costs.pipeline import in_flight, stage_memory, stage_times, sync_times, update_times
 from planner.errors import WorkloadError
 from planner.placement.groups import training_spans
+from planner.placement.job_problem import gpus_within
 from planner.placement.plan import Strategy
 from planner.placement.problem import Problem, TrainingProblem
 from planner.placement.training import RULES, as_candidates, broken_rules
@@ -60,11 +61,10 @@ class MixedTrainingProblem:
         """Number of every GPU."""
         return {gpu: index for index, gpu in enumerate(self.hierarchy.gpus)}
 
-    @property
+    @cached_property
     def num_gpus(self) -> int:
         """Number of GPUs that may be used."""
-        limit = self.job.budget.gpus
-        return self.hierarchy.num_gpus if limit is None else min(limit, self.hierarchy.num_gpus)
+        return gpus_within(self.job.budget, self.topology, self.hierarchy.gpus)
 
 
 AnyProblem = Problem | MixedTrainingProblem

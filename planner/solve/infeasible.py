@@ -112,7 +112,7 @@ class _Wider:
         node = problem.hierarchy.gpus[0].split("/", 1)[0]
         names = tuple(f"{node}/more{index}" for index in range(gpus))
         hierarchy = replace(problem.hierarchy, gpus=names, levels=(replace(level, domain_of=domains),))
-        budget = problem.job.budget.model_copy(update={"gpus": None})
+        budget = problem.job.budget.model_copy(update={"gpus": None, "price": None})
         self.problem = replace(
             problem, hierarchy=hierarchy, job=problem.job.model_copy(update={"budget": budget})
         )

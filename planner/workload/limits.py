@@ -10,7 +10,15 @@ from planner.schema import Record
 
 
 class Budget(Record):
-    """Limits on what a job may use: whole GPUs, money per hour."""
+    """Limits on what a job may use.
+
+    Attributes
+    ----------
+    gpus
+        Most GPUs.
+    price
+        Most that its GPUs may cost, USD/h: each its share of the price of its machine, the dearest for all.
+    """
 
     gpus: int | None = Field(default=None, ge=1)
     price: Annotated[float, Field(gt=0)] | None = None
