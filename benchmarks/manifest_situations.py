@@ -1,25 +1,20 @@
-"""The six situations that manifests are written for, as plans made by hand on shipped machines."""
+"""The situations that manifests are written for, as plans made by hand on shipped machines."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from benchmarks.manifest_plans import plan, serving_plan, training_plan
 from planner.placement.plan import (
     AnyPlan,
-    Batching,
     CpuPlacement,
-    InputReference,
-    Inputs,
-    Objective,
     Plan,
+    PrefillPart,
     Replica,
     ServingPlan,
-    ServingPrediction,
-    Solver,
     Strategy,
     TrainingPlan,
-    TrainingPrediction,
 )
 from planner.placement.recommender_plan import HostMemory, PlacedTable, RecommenderPlan, RecommenderPrediction
 from planner.placement.records import StageMemory
@@ -41,7 +36,7 @@ class Situation:
 
 
 def situations() -> list[Situation]:
-    """Return one plan for each of the situations, and one with slices of GPUs."""
+    """Return one plan for each of the six situations, one with slices of GPUs and one with two pools."""
     found: Mapping[str, tuple[str, AnyPlan]] = {
         "single-node service": ("hgx-h200", _serving(["hgx-h200/gpu[0-3]", "hgx-h200/gpu[4-7]"], tp=4)),
         "multi-node service": ("dgx-h100-x8", _serving(["node-[0-1]/gpu[0-7]"], tp=8, pp=2)),
@@ -49,6 +44,7 @@ def situations() -> list[Situation]:
         "CPU stage": ("hgx-h200", _serving(["hgx-h200/gpu[0-3]"], tp=4, stages=True)),
         "embedding server": ("dgx-h100-x8", _tables(["node-[0-1]/gpu[0-7]"])),
         "NVLink domain": ("gb200-nvl72", _serving(["tray-[0-3]/gpu[0-3]"], tp=16)),
+        "two pools": ("dgx-h100-x8", _pools()),
         "slices of GPUs": ("hgx-h200", _serving(["hgx-h200/gpu0"], tp=1, mig="3g.71gb")),
     }
     return [
@@ -63,25 +59,7 @@ def _nothing() -> Workload:
 
 
 def _plan(name: str, job: AnyPlan) -> Plan:
-    reference = InputReference(name="input", digest="sha256:" + "1" * 64)
-    return Plan(
-        name=name.replace(" ", "-"),
-        inputs=Inputs(topology=reference, workload=reference, calibration=reference),
-        solver=Solver(
-            planner="0.1.0", engine="hand", seed=0, time_limit=1.0, seconds=0.0, candidates=1, visited=1
-        ),
-        status="feasible",
-        proof="made by hand",
-        objective=Objective(name="time", value=1.0, unit="s"),
-        bound=0.0,
-        gap=1.0,
-        jobs=[job],
-        assumed_share=0.0,
-    )
-
-
-def _memory(stages: int) -> list[StageMemory]:
-    return [StageMemory(stage=one, parts={"weights": 30 * GIB}, capacity=80 * GIB) for one in range(stages)]
+    return plan(job, name=name.replace(" ", "-"))
 
 
 def _serving(
@@ -99,29 +77,30 @@ def _serving(
         )
         for index, group in enumerate(groups)
     ]
-    prediction = ServingPrediction(
-        rate=4.0, throughput_tokens_per_second=800.0, batch=4.0, ttft_mean=0.1, ttft_p99=0.3, tpot_mean=0.02,
-        tpot_p99=0.03, latency_mean=4.0, latency_p99=6.0, utilisation=0.4, breakdown={},
-    )  # fmt: skip
-    return ServingPlan(
-        name="serve", model="llm", strategy=Strategy(tp=tp, pp=pp, dp=len(groups)), layers=[80 // pp] * pp,
-        replicas=replicas, bindings=[], batching=Batching(max_batch=64, max_tokens=8192), mig=mig,
-        priority="high", memory=_memory(pp), prediction=prediction,
-    )  # fmt: skip
+    job = serving_plan(replicas, name="serve", tp=tp, pp=pp, mig=mig, bound=[], model="llm")
+    return job.model_copy(update={"priority": "high"})
+
+
+def _pools() -> ServingPlan:
+    """Return a service in two pools: prompts on two halves of a node, answers on all of another one."""
+    answers, prompts = (
+        _serving(["node-1/gpu[0-7]"], tp=8),
+        _serving(["node-0/gpu[0-3]", "node-0/gpu[4-7]"], tp=4),
+    )
+    part = PrefillPart(
+        cache_move=0.01,
+        **{name: getattr(prompts, name) for name in PrefillPart.model_fields if name != "cache_move"},
+    )
+    return answers.model_copy(update={"prefill": part})
 
 
 def _training(devices: str, nodes: int) -> TrainingPlan:
-    prediction = TrainingPrediction(
-        step_time=1.0,
-        tokens_per_second=1e6,
-        model_flops_utilisation=0.4,
-        bubble=0.1,
-        breakdown={"compute": 1.0},
-    )
-    return TrainingPlan(
-        name="train", model="llm", strategy=Strategy(tp=8, pp=2, dp=nodes // 2), num_micro_batches=8,
-        layers=[40, 40], devices=[devices], bindings=[], memory=_memory(2), prediction=prediction,
-    )  # fmt: skip
+    strategy = Strategy(tp=8, pp=2, dp=nodes // 2)
+    return training_plan(strategy, [devices], name="train", bound=[])
+
+
+def _memory(stages: int) -> list[StageMemory]:
+    return [StageMemory(stage=one, parts={"weights": 30 * GIB}, capacity=80 * GIB) for one in range(stages)]
 
 
 def _tables(devices: list[str]) -> RecommenderPlan:

@@ -21,6 +21,10 @@ from typing import Any
 import planner
 from planner.deploy.scheduler import Cluster, Verdict, schedule
 
+PASSES = 5
+LEAST = 0.5
+"""CPU time over which passes are repeated, s."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -52,7 +56,10 @@ def read(folder: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def run(folder: Path) -> tuple[list[Case], float]:
-    """Decide every case; return them with the CPU time of the decisions alone, s."""
+    """Decide every case; return them with the CPU time of a pass over all, s: the mean of `PASSES` at least.
+
+    A pass reads the cluster anew; passes are repeated since one alone is over before the clock says much.
+    """
     recorded = list(read(folder))
     nodes = [
         item["metadata"]["name"] for one in recorded for item in one["objects"] if item["kind"] == "Node"
@@ -60,15 +67,18 @@ def run(folder: Path) -> tuple[list[Case], float]:
     together = len(set(nodes)) == len(nodes)
     whole = [item for one in recorded for item in one["objects"]]
     gc.freeze()  # the recorded objects are no part of what is timed
-    start = time.process_time()
-    shared = Cluster(whole) if together else None
-    verdicts = [schedule(one["pods"][0], shared or Cluster(one["objects"])) for one in recorded]
-    cpu = time.process_time() - start
+    start, passes, cpu = time.process_time(), 0, 0.0
+    while passes < PASSES or cpu < LEAST:
+        shared = Cluster(whole) if together else None
+        verdicts = [
+            schedule(one["pods"][0], shared or Cluster(one["objects"]), kubelet=False) for one in recorded
+        ]
+        passes, cpu = passes + 1, time.process_time() - start
     cases = [
         Case(one["id"], one.get("kind", ""), one["verdict"], verdict)
         for one, verdict in zip(recorded, verdicts, strict=True)
     ]
-    return cases, cpu
+    return cases, cpu / passes
 
 
 def report(cases: list[Case], cpu: float) -> dict[str, Any]:

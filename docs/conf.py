@@ -1,6 +1,15 @@
 """Sphinx configuration: `make docs`."""
 
+import sys
+from pathlib import Path
+
 from planner import __version__
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tools.document_reference import write_reference
+
+write_reference(Path(__file__).parent / "reference" / "fields")
 
 project = "planner"
 author = "the planner authors"

@@ -15,6 +15,7 @@ from planner.api import Result
 from planner.errors import OutputExistsError, PlanError, StudyError
 from planner.report.tables_html import rows_html
 from tests.cli.documents import write_inputs
+from tests.study.recommend.clusters import write_blocks
 from tests.study.whatif.studies import QUICK, write_study
 
 
@@ -139,6 +140,26 @@ def test_a_study_runs_from_its_file(tmp_path: Path) -> None:
     sweep.plot_line(axes)
     assert len(axes.lines) >= 2
     assert any((tmp_path / "kept").rglob("*.yaml"))
+
+
+def test_the_smallest_cluster_is_recommended(tmp_path: Path) -> None:
+    """Blocks with prices are ordered by cost; the table has every cluster, figures draw on given axes."""
+    one, two, service = write_blocks(tmp_path)
+    advice = planner.recommend(
+        service, {one: 4.0, two: 7.0}, by="cost", loads=(1.0, 9.0), max_nodes=2, requests=300
+    )
+    assert (advice.best(), advice.best(9.0)) == ("1 x one", "1 x two")
+    assert "1 x one" in advice._repr_html_()
+    assert "1 x one" in repr(advice)
+    frame = advice.to_frame()
+    assert set(frame["cluster"]) >= {"1 x one", "2 x one", "1 x two"}
+    curve, limits, sizes = Figure().subplots(3)
+    advice.plot(curve)
+    advice.plot_limits(limits)
+    advice.plot_sizes(sizes, load=9.0)
+    assert curve.get_ylabel() == "USD/h needed"
+    assert limits.get_ylabel().endswith("% of its limit")
+    assert [tick.get_text() for tick in sizes.get_yticklabels()] == ["1 x two", "2 x one"]
 
 
 def test_a_malformed_study_says_where() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -62,6 +63,7 @@ def fit_samples(samples: Samples, base: Calibration, name: str | None = None) ->
         If the samples support no coefficient at all, or their device is unknown.
     """
     device, warnings = find_device(samples.device), list(samples.warnings)
+    samples = samples.model_copy(update={"items": [one.at(samples.pace) for one in samples.items]})
     source = f"{samples.name}, {samples.product or samples.device} on {samples.host or 'an unnamed host'}"
     kernels = kernel_fits(samples, device, source, warnings)
     coefficients = host_coefficients(samples, device, base, source, warnings)
@@ -69,7 +71,8 @@ def fit_samples(samples: Samples, base: Calibration, name: str | None = None) ->
     collectives = {} if surface is None else {device.name: surface}
     if not (kernels or coefficients or collectives):
         raise CalibrationError(
-            f"samples {samples.name!r} support no coefficient: {len(samples.items)} items; measure for longer"
+            f"samples {samples.name!r} support no coefficient: {len(samples.items)} items; "
+            + _why_not(samples)
         )
     if not samples.complete:
         warnings.append(f"the run was cut short: {len(samples.skipped)} items were not measured")
@@ -81,6 +84,15 @@ def fit_samples(samples: Samples, base: Calibration, name: str | None = None) ->
         coefficients=coefficients, kernels=kernels, collectives=collectives, warnings=warnings,
     )  # fmt: skip
     return Fitted(document, warnings)
+
+
+def _why_not(samples: Samples) -> str:
+    """Return what kept most items from being measured, or what to do."""
+    reasons = Counter(one.reason for one in samples.skipped)
+    if not reasons or samples.items:
+        return "measure for longer"
+    reason, count = reasons.most_common(1)[0]
+    return f"{count} of {len(samples.skipped)} were left out because: {reason}"
 
 
 def kernel_fits(samples: Samples, device: Device, source: str, warnings: list[str]) -> dict[str, KernelFit]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from planner.calibrate.lines import Line, doubts, fit_line
+from planner.calibrate.run.pace import PACE
 from planner.calibrate.samples import Sampled, Samples, column, medians
 from planner.costs import Calibration, load_calibration
 from planner.costs.coefficients import Coefficient
@@ -24,6 +25,10 @@ def host_coefficients(
     found = _memory(samples, device, source, warnings) | _launches(samples, source)
     found |= _copies(samples, source, warnings)
     found |= _managed(samples, base, found, source, warnings)
+    if found and samples.pulses:
+        found[PACE] = Coefficient(
+            value=samples.pace, provenance="measured", source=source, samples=samples.pulses
+        )
     return found | _core_speed(samples, source)
 
 

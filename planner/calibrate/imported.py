@@ -53,7 +53,7 @@ def import_files(files: Iterable[Path], device: str, name: str | None = None) ->
     products: list[str] = []
     for path in files:
         if is_table(path):
-            found = read_table(path)
+            found = read_table(path, warnings)
         else:
             output = read(path)
             found = list(samples_of(output, path.name, warnings))
@@ -62,7 +62,10 @@ def import_files(files: Iterable[Path], device: str, name: str | None = None) ->
         for one in found:
             items.setdefault(one.item, []).append(one)
     if not items:
-        raise CalibrationError("the files hold no copies, collectives or kernels that a coefficient rests on")
+        why = "".join(f"; {one}" for one in warnings)
+        raise CalibrationError(
+            f"the files hold no copies, collectives or kernels that a coefficient rests on{why}"
+        )
     joined = [
         group[0].model_copy(update={"seconds": [second for one in group for second in one.seconds]})
         for group in items.values()

@@ -39,7 +39,9 @@ class Predicted:
 
     def best(self, runs: Sequence[ServedRun]) -> IntArray:
         """Return which option is nearest to what was measured, over both metrics."""
-        ttft, tpot = (np.asarray([run.measured.get(key, np.nan) for run in runs]) for key in ("ttft", "tpot"))
+        ttft, tpot = (
+            np.asarray([run.measured.get(key) or np.nan for run in runs]) for key in ("ttft", "tpot")
+        )
         error = np.abs(np.log(self.tpot / tpot)) + 0.5 * np.abs(np.log(self.ttft / ttft))
         return np.asarray(np.argmin(np.where(np.isfinite(error), error, np.inf), axis=0))
 

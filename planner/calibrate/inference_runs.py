@@ -117,9 +117,10 @@ def engine_of(name: str) -> str:
 def number(row: Row, name: str, default: float = np.nan) -> float:
     """Return a cell as a number, ``default`` where it is blank or holds none."""
     try:
-        return float(row.get(name) or default)
+        value = float(row.get(name) or default)
     except ValueError:
         return default
+    return value if 0.0 <= value < np.inf else default
 
 
 def at_least_one(row: Row, name: str) -> float:
@@ -197,7 +198,7 @@ def read_silicon(rows: Sequence[Row], folder: Path | None) -> list[ServedRun | N
         domain = engine_number(calibration, "domain", device.name)
         tp, pp, adp, moe_tp, ep = stated_degrees(row, model, domain)
         clients = number(row, "concurrency", number(row, "batch_size") * adp)
-        if not np.isfinite(clients):
+        if not np.isfinite([clients, number(row, "isl"), number(row, "osl")]).all():
             found.append(None)
             continue
         precisions = precisions_of(

@@ -35,6 +35,8 @@ class Sampled(Record):
         Times of single runs, s, outliers left out, in the order in which they were taken.
     dropped
         Repetitions that were left out.
+    pace
+        Pace of the host meanwhile, s; 0 where nobody took it. See :mod:`planner.calibrate.run.pace`.
     """
 
     item: str
@@ -43,6 +45,7 @@ class Sampled(Record):
     labels: dict[str, str] = Field(default_factory=dict)
     seconds: list[float] = Field(min_length=1)
     dropped: int = Field(default=0, ge=0)
+    pace: float = Field(default=0.0, ge=0)
 
     @property
     def median(self) -> float:
@@ -54,6 +57,13 @@ class Sampled(Record):
         """Median absolute deviation over the median."""
         middle = self.median
         return float(np.median(np.abs(np.asarray(self.seconds) - middle)) / middle)
+
+    def at(self, pace: float) -> Sampled:
+        """Return the item as it would have been at another pace of the host, where both are known."""
+        if not pace or not self.pace:
+            return self
+        seconds = [float(f"{second * pace / self.pace:.6g}") for second in self.seconds]
+        return self.model_copy(update={"seconds": seconds, "pace": pace})
 
 
 class Skipped(Record):
@@ -76,6 +86,8 @@ class Samples(Document):
         Whether nothing was left to do; an interrupted or a short run is valid, too.
     seconds
         Time that the measurements took so far, s.
+    pace, pulses
+        Pace of the host over the whole run, s, and from how many pulses.
     """
 
     kind: ClassVar[str] = "samples"
@@ -90,6 +102,8 @@ class Samples(Document):
     seed: int = 0
     seconds: float = 0.0
     complete: bool = False
+    pace: float = Field(default=0.0, ge=0)
+    pulses: int = Field(default=0, ge=0)
     warnings: list[str] = Field(default_factory=list)
     items: list[Sampled] = Field(default_factory=list)
     skipped: list[Skipped] = Field(default_factory=list)
@@ -107,9 +121,10 @@ class Samples(Document):
         return sorted({one.labels[name] for one in self.of(kind) if name in one.labels})
 
     def joined(self, other: Samples) -> Samples:
-        """Return both; where both measured an item, that of the other, which is newer."""
+        """Return both, at the pace of the first; of an item in both that of the other, which is newer."""
         newer = {one.item for one in other.items}
-        items = [one for one in self.items if one.item not in newer] + other.items
+        items = [one for one in self.items if one.item not in newer]
+        items += [one.at(self.pace) for one in other.items]
         done = {one.item for one in items}
         skipped = {one.item: one for one in (*self.skipped, *other.skipped) if one.item not in done}
         return other.model_copy(
@@ -117,6 +132,8 @@ class Samples(Document):
                 "items": items,
                 "skipped": list(skipped.values()),
                 "seconds": self.seconds + other.seconds,
+                "pace": self.pace if self.pulses else other.pace,
+                "pulses": self.pulses or other.pulses,
                 "warnings": list(dict.fromkeys([*self.warnings, *other.warnings])),
                 "versions": self.versions | other.versions,
             }

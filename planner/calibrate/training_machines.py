@@ -11,24 +11,7 @@ from planner.costs import Fabric, fabric
 from planner.costs.coefficients import Calibration
 from planner.costs.strategy import Candidates, IntArray, Spans
 from planner.topology import Device, Hierarchy, Level, load_topology
-
-MACHINES = {
-    "volta": "dgx2",
-    "ampere": "dgx-a100",
-    "hopper": "dgx-h100",
-    "blackwell": "dgx-b200",
-    "v100-sxm2-16": "dgx1-v100",
-    "v100-sxm2-32": "dgx1-v100",
-    "h200-sxm": "hgx-h200",
-    "gb200": "gb200-nvl72",
-    "b300-sxm": "dgx-b300",
-    "gb300": "gb300-nvl72",
-    "mi300x": "mi300x-8",
-}
-"""Shipped machine of a device, else of its architecture."""
-FALLBACK = "dgx-h100"
-NETWORK_LATENCY = 2e-6
-"""Least latency between nodes where no fabric is cabled, s."""
+from planner.topology.resolve import shipped_devices
 
 
 def network_rate(text: str, per_node: int) -> float | None:
@@ -41,30 +24,33 @@ def network_rate(text: str, per_node: int) -> float | None:
 
 
 @cache
-def links(device: str, architecture: str, per_node: int, rate: float | None) -> Hierarchy:
-    """Return two domains of the device's machine joined by a network.
+def links(machine: str, latency: float, per_node: int, rate: float | None) -> Hierarchy:
+    """Return two domains of a shipped machine joined by a network.
 
     Parameters
     ----------
+    latency
+        Of the network beside that of the machine's outermost level, s.
     rate
         Network rate per GPU, bytes/s; that of the machine's ports when absent.
     """
-    topology = load_topology(MACHINES.get(device, MACHINES.get(architecture, FALLBACK)))
-    levels, machine = topology.hierarchy.levels, topology.nodes[0].machine
-    ports = sum(nic.bandwidth.value for nic in machine.nics) / max(1, len(machine.gpus))
+    topology = load_topology(machine)
+    levels, part = topology.hierarchy.levels, topology.nodes[0].machine
+    ports = sum(nic.bandwidth.value for nic in part.nics) / max(1, len(part.gpus))
     inner, outer = levels[0], levels[-1]
     size = max(per_node, int(inner.capacities.max())) if inner.name == "nvlink" else per_node
     gpus = tuple(f"gpu{index}" for index in range(2 * size))
     domain = np.repeat(np.arange(2), size)
     near = Level(inner.name, domain, inner.rate, inner.latency, inner.in_switch_reduction, inner.provenance)
-    far = Level("fabric", np.zeros(2 * size, dtype=np.int64), rate or ports or 12.5e9,
-                outer.latency + NETWORK_LATENCY, False, "vendor")  # fmt: skip
+    far = Level("fabric", np.zeros(2 * size, dtype=np.int64), rate or ports,
+                outer.latency + latency, False, "vendor")  # fmt: skip
     return Hierarchy(gpus, (near, far))
 
 
 def machine_links(device: Device, per_node: int, system: str, calibration: Calibration) -> tuple[Fabric, int]:
     """Return the fabric of a run and the number of GPUs in its innermost domain."""
-    found = links(device.name, device.architecture, per_node, network_rate(system, per_node))
+    usual = shipped_devices().usual_machine(device)
+    found = links(usual.machine, usual.network_latency.value, per_node, network_rate(system, per_node))
     return fabric(found, calibration), int(found.levels[0].capacities.max())
 
 

@@ -22,6 +22,7 @@ Row = Mapping[str, str]
 
 REQUIRED = ("num_gpus", "seq_len", "gbs", "tp", "pp")
 """Columns that a run needs besides its GPU and its model."""
+MOST_WHOLE = 10**9
 MICRO_BATCHES = (1, 2, 4, 8)
 CHUNKS = (1, 2, 4, 8)
 
@@ -151,9 +152,12 @@ def _low(row: Row, name: str) -> str:
 def _whole(row: Row, name: str, default: int) -> int:
     text = (row.get(name) or "").strip()
     try:
-        return int(float(text)) if text else default
-    except ValueError:
+        number = int(float(text)) if text else default
+    except (ValueError, OverflowError):
         raise WorkloadError(f"the cell {name!r} is {text!r}, not a number") from None
+    if text and not 1 <= number <= MOST_WHOLE:
+        raise WorkloadError(f"the cell {name!r} is {text!r}; 1 to {MOST_WHOLE} is possible")
+    return number
 
 
 def _device_name(row: Row) -> str:

@@ -18,6 +18,9 @@ class Verified(Record):
 
     Attributes
     ----------
+    pace
+        How many times longer works of the host took than when the calibration was measured, which the error
+        takes off; see :mod:`planner.calibrate.run.pace`.
     spread
         Median absolute deviation of the repetitions over their median.
     extrapolated
@@ -30,6 +33,7 @@ class Verified(Record):
     kind: str
     predicted: Seconds
     measured: Seconds
+    pace: float = Field(default=1.0, gt=0)
     spread: float = Field(ge=0)
     samples: int = Field(ge=1)
     extrapolated: list[str] = Field(default_factory=list)
@@ -37,8 +41,8 @@ class Verified(Record):
 
     @property
     def error(self) -> float:
-        """Predicted over measured, less 1: positive where the plan promises too slow a run."""
-        return self.predicted / self.measured - 1.0
+        """Predicted over measured at the calibration's pace, less 1: positive where the run is quicker."""
+        return self.predicted * self.pace / self.measured - 1.0
 
 
 class Unverified(Record):

@@ -9,6 +9,7 @@ from planner.calibrate.run.backend import Backend
 from planner.calibrate.run.catalogue import fresh
 from planner.calibrate.run.items import Bench
 from planner.calibrate.run.load import HostLoad
+from planner.calibrate.run.pace import PACE
 from planner.calibrate.run.runner import Rules, measure
 from planner.calibrate.run.team import Team, open_team
 from planner.calibrate.samples import Sampled, Samples
@@ -23,6 +24,8 @@ from planner.topology import Topology
 
 BUSY = 0.2
 """Share of the cores' time that other programs may use before it is said."""
+NOTABLE = 1.1
+"""Change of the host's pace from which it is said."""
 MOST_CORE_RANKS = 4
 """Most processes on a host without GPUs: each wants a core of its own."""
 
@@ -86,14 +89,23 @@ def verify_plan(
         for one in opened:
             one.close()
     measured = {one.item: one for one in samples.items}
-    rows = [_row(check, measured[check.item.name]) for check in found.checks if check.item.name in measured]
-    missed = [Unverified(item=one.item, reason=one.reason) for one in samples.skipped]
     who, warnings = backend.identity(), list(rules.warnings)
+    pace = _pace_of(problems, who.host)
+    rows = [
+        _row(check, measured[check.item.name], pace) for check in found.checks if check.item.name in measured
+    ]
+    missed = [Unverified(item=one.item, reason=one.reason) for one in samples.skipped]
+    slower = samples.pace / pace if pace and samples.pulses else 1.0
+    if not 1.0 / NOTABLE < slower < NOTABLE:
+        warnings.append(
+            f"this host took {slower:.2f} times what it took for the same work when it was calibrated; "
+            "errors are at the calibration's pace"
+        )
     busy = load.others()
     if backend.kind == "cpu" and busy > BUSY:
         warnings.append(
-            f"other programs used {busy:.0%} of the host's cores meanwhile; what several processes do "
-            "together is timed by the wall clock and includes their turns"
+            f"other programs used {busy:.0%} of the host's cores meanwhile; their turns are taken off "
+            "where the kernel tells them, what they do to caches is not"
         )
     document = Verification(
         name=plan.name, plan=plan.content_digest, topology=topology.digest, calibration=calibration,
@@ -163,9 +175,18 @@ def _distinct(before: Sequence[Check], more: Sequence[Check]) -> list[Check]:
     return kept
 
 
-def _row(check: Check, sampled: Sampled) -> Verified:
+def _pace_of(problems: Mapping[str, AnyProblem], host: str) -> float:
+    """Return the pace at which a plan's calibration was measured on this host, s; 0 where none was."""
+    for problem in problems.values():
+        calibration = getattr(problem, "calibration", None)
+        if calibration is not None and calibration.host == host and PACE in calibration.coefficients:
+            return float(calibration.number(PACE))
+    return 0.0
+
+
+def _row(check: Check, sampled: Sampled, pace: float) -> Verified:
     return Verified(
         item=sampled.item, kind=check.kind, predicted=check.predicted, measured=sampled.median,
-        spread=sampled.spread, samples=len(sampled.seconds), extrapolated=list(check.extrapolated),
-        note=check.note,
+        pace=sampled.pace / pace if pace and sampled.pace else 1.0, spread=sampled.spread,
+        samples=len(sampled.seconds), extrapolated=list(check.extrapolated), note=check.note,
     )  # fmt: skip

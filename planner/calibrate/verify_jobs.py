@@ -25,7 +25,7 @@ from planner.calibrate.verify_plan import (
     together_check,
 )
 from planner.costs.host import service_time
-from planner.costs.serving import context_tokens
+from planner.costs.serving_records import context_tokens
 from planner.costs.strategy import ACTIVATION_BYTES
 from planner.placement import ServingPlan, TrainingPlan
 from planner.placement.groups import serving_spans, training_spans
@@ -50,7 +50,11 @@ def serving_checks(problem: ServingProblem, plan: ServingPlan, backend: Backend,
     CalibrationError
         If its stages cannot be built on the device at hand.
     """
-    shard, found = shard_of(problem, plan, backend, world), Checks()
+    found = Checks()
+    if plan.prefill is not None:
+        plan = plan.pools()[-1]
+        found.miss("pool for prompts", "a replica of the pool that generates was run")
+    shard = shard_of(problem, plan, backend, world)
     tokens, batch = prompt_of(problem), max(1, round(plan.prediction.batch))
     keys = max(1, round(context_tokens(problem.job, shard.predictor.model)))
     found.checks += kernel_checks(shard, (tokens, batch))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from planner.calibrate.run.turns import Turns
 from planner.calibrate.verify_stages import Stage, StageDims, loss_of
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ def stage(member: Member, order: Order) -> float | None:
     return member.backend.timed(work, int(order["loops"]))
 
 
-def pipeline(member: Member, order: Order) -> float:
-    """Return the time of a prompt through all stages, s: rank 0 sends it off and waits for the last stage.
+def pipeline(member: Member, order: Order) -> tuple[float, float]:
+    """Return the time of a prompt through all stages, s, and what of it this rank waited for a core.
 
+    Rank 0 sends it off and waits for the last stage.
     With ``image``, rank 0 first decodes a picture of so many pixels a side and copies it to its device.
     """
     module = _built(member, order)
@@ -56,25 +57,37 @@ def pipeline(member: Member, order: Order) -> float:
     taken = module.tokens(batch, tokens)
     last = member.size - 1
     member.dist.barrier()
-    start = time.perf_counter()
+    turns = Turns()
     with _no_gradients(member):
         if decode is not None:
             decode()
         if member.rank:
             taken = _received(member, hidden, module, member.rank - 1)
         found = module.forward(taken)
-        _finish(member)
+        finish(member)
         if member.rank < last:
             member.dist.send(found, member.rank + 1)
         if member.rank == last and last:
             member.dist.send(done, 0)
         if member.rank == 0 and last:
             member.dist.recv(done, last)
-    return time.perf_counter() - start
+    return turns.read()
 
 
-def step(member: Member, order: Order) -> float:
-    """Return the time of a training step, s: micro-batches as in 1F1B, then the optimizer.
+def together_seconds(order: Order, found: Sequence[tuple[float, float]]) -> float:
+    """Return the time of something that all ranks did, s, without the turns of other programs.
+
+    Stages of a prompt run one after the other, so what each waited for a core comes off; in a step they
+    run at once, and what the most delayed rank waited comes off.
+    """
+    lost = [waited for _, waited in found]
+    return max(passed for passed, _ in found) - (sum(lost) if order["do"] == "pipeline" else max(lost))
+
+
+def step(member: Member, order: Order) -> tuple[float, float]:
+    """Return the time of a training step, s, and what of it this rank waited for a core.
+
+    Micro-batches go as in 1F1B, then comes the optimizer.
 
     Stage ``r`` of ``p`` runs ``p - r - 1`` forwards ahead (Narayanan et al., SC 2021, section 2.2).
     """
@@ -83,7 +96,7 @@ def step(member: Member, order: Order) -> float:
     schedule = _Schedule(member, module, int(order["batch"]), int(order["tokens"]))
     ahead = min(member.size - member.rank - 1, count)
     member.dist.barrier()
-    start = time.perf_counter()
+    turns = Turns()
     for _ in range(ahead):
         schedule.forward()
     for _ in range(count - ahead):
@@ -94,8 +107,8 @@ def step(member: Member, order: Order) -> float:
     schedule.settle()
     optimizer.step()
     optimizer.zero_grad()
-    _finish(member)
-    return time.perf_counter() - start
+    finish(member)
+    return turns.read()
 
 
 class _Schedule:
@@ -187,6 +200,7 @@ def _no_gradients(member: Member) -> AbstractContextManager[object]:
     return context
 
 
-def _finish(member: Member) -> None:
+def finish(member: Member) -> None:
+    """Wait until the rank's device has done all that it was given."""
     if member.backend.kind == "cuda":
         member.torch.cuda.synchronize()

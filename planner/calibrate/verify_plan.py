@@ -15,6 +15,7 @@ from planner.calibrate.run.backend import Backend
 from planner.calibrate.run.compute import decode_item, gemm_item, prefill_item
 from planner.calibrate.run.items import Bench, Item, Run, UnavailableError
 from planner.calibrate.verification import Unverified
+from planner.calibrate.verify_orders import together_seconds
 from planner.calibrate.verify_predict import Predictor
 from planner.calibrate.verify_stages import StageDims
 from planner.costs import collectives
@@ -125,7 +126,7 @@ def shard_of(problem: JobProblem, plan: TrainingPlan | ServingPlan, backend: Bac
     model = problem.model
     if not isinstance(model, Transformer) or model.experts is not None or model.latent is not None:
         raise CalibrationError(f"stages of {plan.model!r} cannot be built here: only dense transformers can")
-    wanted, tp = _precision(problem), plan.strategy.tp
+    wanted, tp = plan.strategy.precision or _precision(problem), plan.strategy.tp
     known = RUNNABLE[backend.kind]
     predictor = Predictor(
         problem.device, problem.calibration, model, tp, wanted if wanted in known else known[0]
@@ -254,7 +255,7 @@ def together_check(shard: Shard, name: str, predicted: float, order: dict[str, A
 def _all_ranks(order: dict[str, Any], bench: Bench) -> Run:
     team = _team(bench)
 
-    return lambda loops: float(max(team.call(order)))
+    return lambda loops: together_seconds(order, team.call(order))
 
 
 def _team(bench: Bench) -> Any:

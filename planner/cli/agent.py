@@ -34,7 +34,10 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--interval", type=click.FloatRange(1, 86400), default=60.0, show_default=True,
               help="Seconds between probes.")  # fmt: skip
-@click.option("--expected", help="Machine that this node should be; links that it lacks are reported.")
+@click.option(
+    "--expected",
+    help="Machine, or cluster with this node, that it should be; links that it lacks are reported.",
+)
 @click.option("--labels", type=click.Path(dir_okay=False, path_type=Path),
               help="Feature file of NFD to write labels to.")  # fmt: skip
 @click.option("--domain", default="planner.example.org", show_default=True, help="Domain of these labels.")
@@ -66,11 +69,13 @@ def agent_command(
         _serve((address, port), routes(rules(study.plan, study.topology)), guard)
         return
     from planner.cli.probing import host_name
+    from planner.deploy.agent.reading import machine_of
     from planner.deploy.agent.watch import Watch, watched
     from planner.topology import load_topology
 
-    machine = load_topology(expected).nodes[0].machine if expected else None
-    watch = Watch(root, name or host_name(), device, machine, labels, domain)
+    own = name or host_name()
+    machine = machine_of(load_topology(expected), own) if expected else None
+    watch = Watch(root, own, device, machine, labels, domain)
     with watched(watch, interval):
         _serve((address, port), watch.routes(), guard)
 

@@ -12,6 +12,7 @@ from planner.cli.manifests import CheckCommand
 from planner.cli.output import print_json, print_summary
 from planner.costs import load_calibration
 from planner.costs.coefficients import DEFAULT_CALIBRATION
+from planner.deploy.target_document import TargetDocument
 from planner.errors import DocumentError, PlanError, PlannerError
 from planner.placement import Plan
 from planner.report import Summary, explanation, shadow_table
@@ -72,6 +73,8 @@ def _problems(path: Path, moved: dict[str, str | None], *, force: bool) -> list[
             load_topology(path)
         elif document.kind == "workload":
             load_workload(path)
+        elif isinstance(document, TargetDocument):
+            document.target()
     except DocumentError as error:
         return str(error).splitlines()
     except PlannerError as error:

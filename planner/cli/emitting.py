@@ -1,4 +1,4 @@
-"""``planner emit`` and ``planner report``."""
+"""``planner emit``."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import click
 
 from planner.cli.group import PlannerGroup, common_options, examples, moved_inputs, wants_json
 from planner.cli.output import print_json
-from planner.cli.places import check_file, check_folder
+from planner.cli.places import check_folder
 from planner.deploy import Target, kubernetes_bundle, launch_files
 from planner.deploy.context import Context
 from planner.deploy.difference import changes
 from planner.deploy.k8s import bundle_objects
 from planner.deploy.platform import COMPONENTS
 from planner.deploy.target_document import TargetDocument
-from planner.errors import PlanError
-from planner.placement import Plan
-from planner.report import render_report, write_folder
-from planner.schema import load, write_text_atomic
-from planner.simulate.result import SimulationResult
+from planner.report import write_folder
+from planner.schema import load
 from planner.study import load_study
 
 PLAN = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -151,61 +148,3 @@ def _write(ctx: click.Context, output: Path, files: dict[str, str], *, force: bo
         return
     for name in sorted(files):
         click.echo(str(output / name))
-
-
-@click.command("report", epilog=examples("planner report out/plan.yaml -o page.html"))
-@click.argument("plan", type=PLAN)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Page to write.  [default: report.html beside the plan]",
-)
-@click.option(
-    "--simulation",
-    type=PLAN,
-    help="Result of 'planner simulate -o'.  [default: simulation.yaml beside the plan]",
-)
-@click.option("--force", is_flag=True, help="Replace the page if it exists.")
-@moved_inputs
-@common_options
-@click.pass_context
-def report_command(
-    ctx: click.Context,
-    plan: Path,
-    output: Path | None,
-    simulation: Path | None,
-    force: bool,
-    topology: str | None,
-    workload: str | None,
-    calibration: str | None,
-) -> None:
-    """Write the self-contained HTML page of PLAN."""
-    page = output or plan.parent / "report.html"
-    check_file(page, force=force)
-    study = load_study(plan, topology=topology, workload=workload, calibration=calibration)
-    result = _simulation(study.plan, simulation, plan.parent / "simulation.yaml")
-    write_text_atomic(page, render_report(study.plan, study.topology, result, study.workload.document))
-    if wants_json(ctx):
-        print_json({"page": str(page)})
-        return
-    click.echo(str(page))
-
-
-def _simulation(plan: Plan, given: Path | None, beside: Path) -> SimulationResult | None:
-    """Return the simulation of a plan; one that lies beside it counts only if it is of this very plan.
-
-    Raises
-    ------
-    PlanError
-        If the given one is of another plan.
-    """
-    path = given or beside
-    if not path.is_file():
-        return None
-    result = load(path, SimulationResult)
-    if result.plan_digest == plan.content_digest:
-        return result
-    if given is not None:
-        raise PlanError(f"{path} simulates another plan; run 'planner simulate' on this one")
-    return None

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from planner.cli.group import common_options, examples, verbosity, wants_json
+from planner.cli.options import calibration_option, price_option, seed_option, time_limit_option
 from planner.cli.output import print_json, print_summary, progress
 from planner.cli.places import check_file
 from planner.cli.quantities import seconds
@@ -18,8 +19,8 @@ from planner.report.fleet_tables import (
     fleet_summary,
     offer_rows,
     offers_summary,
-    rows_csv,
 )
+from planner.report.rows import rows_csv
 from planner.schema import write_text_atomic
 from planner.solve import Budget
 from planner.study import Sources, load_documents
@@ -40,17 +41,9 @@ def study_options(command: Command) -> Command:
                 help="CSV file to write the rows to.",
             ),
             click.option("--force", is_flag=True, help="Replace the file if it exists."),
-            click.option(
-                "--time-limit", default=60.0, show_default=True, type=click.FloatRange(min=0.1),
-                help="Time for the search, seconds.",
-            ),
-            click.option(
-                "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the search."
-            ),
-            click.option(
-                "--calibration", default="default", show_default=True,
-                help="Coefficients: a file or a preset.",
-            ),
+            time_limit_option(),
+            seed_option("Seed of the search."),
+            calibration_option,
         )
     ):  # fmt: skip
         command = option(command)
@@ -95,21 +88,6 @@ def fleet_command(
     print_summary(fleet_summary(documents.plan_name, fleet), verbosity(ctx))
 
 
-def _prices(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
-    """Return prices, USD/h, by machine from texts ``MACHINE=USD``."""
-    found: dict[str, float] = {}
-    for text in values:
-        name, _, number = text.partition("=")
-        try:
-            price = float(number.removesuffix("USD/h"))
-        except ValueError:
-            price = -1.0
-        if not name or not 0.0 <= price < float("inf"):
-            raise click.BadParameter(f"{text!r} is not MACHINE=USD_PER_HOUR", ctx, param)
-        found[name] = price
-    return found
-
-
 def _limit(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     return None if value is None else seconds(ctx, param, value)
 
@@ -122,10 +100,7 @@ def _limit(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     ),
 )
 @study_options
-@click.option(
-    "--price", "prices", multiple=True, callback=_prices, metavar="MACHINE=USD/h",
-    help="Price of one machine; overrides its topology's.  Repeatable.",
-)  # fmt: skip
+@price_option
 @click.option("--job", help="The job of WORKLOAD.  [default: its first]")
 @click.option(
     "--within", callback=_limit, metavar="TIME", help="Name the cheapest offer that takes at most this time."

@@ -64,17 +64,15 @@ def gate_command(
     check fails or finds no figure.
     """
     if not files and url is None:
-        raise click.UsageError("Give a document to check, or --prometheus with --gates.", ctx)
+        raise click.UsageError("Give a document to check, or a server with --prometheus.", ctx)
     for place in (junit, markdown):
         check_file(place, force=force)
     evidence = load_evidence(files)
     before = load_evidence(baselines) if baselines else None
     if gates_file is not None:
         gates = load(gates_file, Gates)
-    elif files:
-        gates = default_gates(set(evidence.documents), baseline=before is not None)
     else:
-        raise click.UsageError("--prometheus needs --gates: nothing says which metrics to ask for.", ctx)
+        gates = default_gates(set(evidence.documents), baseline=before is not None, live=url is not None)
     verdict = judge(gates, evidence, before, Prometheus(url, timeout, token) if url else None)
     if junit is not None:
         write_text_atomic(junit, gate_junit(verdict))

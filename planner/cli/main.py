@@ -25,7 +25,11 @@ COMMANDS = {
     "check": ("planner.cli.checking", "check_command", "Validate documents, or a plan against its inputs."),
     "explain": ("planner.cli.checking", "explain_command", "Say why a plan is as it is, and what limits it."),
     "emit": ("planner.cli.emitting", "emit_group", "Write the files that carry a plan out on a cluster."),
-    "report": ("planner.cli.emitting", "report_command", "Write the self-contained HTML page of a plan."),
+    "report": (
+        "planner.cli.reporting",
+        "report_command",
+        "Write the self-contained HTML page of a plan, or of two side by side.",
+    ),
     "gate": (
         "planner.cli.gating",
         "gate_command",
@@ -47,6 +51,11 @@ COMMANDS = {
         "Predict measured runs from a table: error per source.",
     ),
     "whatif": ("planner.cli.whatif", "whatif_command", "Vary the inputs, solve each scenario, compare."),
+    "recommend": (
+        "planner.cli.recommend",
+        "recommend_command",
+        "Find the smallest cluster of given blocks that holds the limits.",
+    ),
     "fleet": (
         "planner.cli.fleet",
         "fleet_command",

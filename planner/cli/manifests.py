@@ -33,6 +33,7 @@ class CheckCommand(click.Command):
         "planner check k8s deployment.yaml",
         "planner check k8s deployment.yaml --topology my-cluster.yaml",
         "planner check k8s deployment.yaml nodes.json --schemas schemas-of-my-cluster",
+        "planner check k8s cluster.json --requirements manifests/requirements.json",
     ),
 )
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
@@ -41,6 +42,9 @@ class CheckCommand(click.Command):
 @click.option("--topology", help="Machine or cluster that the pods are to fit on.")
 @click.option(
     "--target", type=FILE, help="Document target/1 with devices, scheduler and labels of the cluster."
+)
+@click.option(
+    "--requirements", type=FILE, help="requirements.json of a bundle: say what the cluster in FILE... lacks."
 )
 @common_options
 @click.pass_context
@@ -51,6 +55,7 @@ def check_k8s(
     schemas: Path | None,
     topology: str | None,
     target: Path | None,
+    requirements: Path | None,
 ) -> None:
     """Judge manifests as API server and scheduler would; nodes among them are the cluster."""
     from planner.deploy.apiserver import Checker, read_schemas
@@ -62,11 +67,15 @@ def check_k8s(
     from planner.schema.manifests import read_manifests
     from planner.topology import load_topology
 
-    objects = [one for path in files for one in read_manifests(read_text(path), str(path))]
+    read = [(one, str(path)) for path in files for one in read_manifests(read_text(path), str(path))]
+    objects = [one for one, _ in read]
+    if requirements is not None:
+        _preflight(ctx, requirements, objects)
+        return
     aim = load_target(target) if target is not None else Target(version=version)
-    cluster = cluster_objects(load_topology(topology), aim, aligned=False) if topology else []
+    cluster = cluster_objects(load_topology(topology), aim) if topology else []
     checker = Checker(read_schemas(schemas, aim.version)) if schemas is not None else None
-    found = judge(objects, cluster, checker)
+    found = judge(objects, cluster, checker, [place for _, place in read])
     rows = [{"pod": one.pods.owner, "node": one.node, "devices": list(one.devices)} for one in found.landings]
     if wants_json(ctx):
         print_json(
@@ -81,4 +90,25 @@ def check_k8s(
         if not found.problems:
             click.echo(f"{len(objects)} objects: ok")
     if found.problems:
+        ctx.exit(PlanError.exit_code)
+
+
+def _preflight(ctx: click.Context, path: Path, objects: list[dict[str, Any]]) -> None:
+    """Print what a cluster lacks of the requirements of a bundle, and what its dump does not show."""
+    from planner.deploy.preflight import preflight
+    from planner.schema import read_text
+    from planner.schema.foreign import read_foreign_json
+
+    needs = read_foreign_json(read_text(path), str(path))
+    found = preflight(needs, objects)
+    if wants_json(ctx):
+        print_json({"ok": not found.lacking, "lacking": found.lacking, "not looked at": found.unseen})
+    else:
+        for text in found.lacking:
+            click.echo(text, err=True)
+        for text in found.unseen:
+            click.echo(f"not looked at: {text}", err=True)
+        if not found.lacking:
+            click.echo("the cluster has what the bundle needs")
+    if found.lacking:
         ctx.exit(PlanError.exit_code)

@@ -11,7 +11,7 @@ import click
 
 from planner.schema import load
 from planner.solve import Budget
-from planner.solve.cuts import Cut
+from planner.solve.cuts import AnyCut
 from planner.study import Documents, Sources, Study
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -45,7 +45,7 @@ class Search:
         return counted(budget) if self.deterministic else budget
 
     def solve(
-        self, documents: Documents, budget: Budget, sources: Sources, cuts: tuple[Cut, ...] = ()
+        self, documents: Documents, budget: Budget, sources: Sources, cuts: tuple[AnyCut, ...] = ()
     ) -> Study:
         """Solve with some strategies left out, or re-plan with few moves from the plan to keep."""
         from planner.placement import Plan

@@ -11,7 +11,7 @@ import click
 from planner.cli.group import common_options, examples, moved_inputs, verbosity, wants_json
 from planner.cli.output import print_json, print_summary, print_table, progress, stdout_console
 from planner.cli.places import check_file
-from planner.report import Table, chrome_trace, plan_summary, request_table
+from planner.report import Table, chrome_trace, request_table, simulation_summary
 from planner.schema import dump_yaml, load, write_text_atomic
 from planner.study import load_study
 
@@ -96,7 +96,7 @@ def simulate_command(
     if wants_json(ctx):
         print_json(result.model_dump(by_alias=True, exclude=SERIES))
         return
-    print_summary(plan_summary(study.plan, result), verbosity(ctx))
+    print_summary(simulation_summary(study.plan, result), verbosity(ctx))
 
 
 @click.command("replay", epilog=examples("planner replay trace.json.gz --json"))

@@ -10,6 +10,7 @@ import click
 
 from planner.cli.group import common_options, examples, verbosity, wants_json
 from planner.cli.interrupts import Interrupts, interrupts
+from planner.cli.options import calibration_option, seed_option, time_limit_option
 from planner.cli.output import print_json, print_summary, progress
 from planner.cli.places import check_folder
 from planner.cli.searching import Search, search_options
@@ -53,17 +54,9 @@ class SolveCommand(click.Command):
     help="Folder to write.  [default: out/WORKLOAD-on-TOPOLOGY]",
 )
 @click.option("--force", is_flag=True, help="Replace what an earlier run left in the folder.")
-@click.option(
-    "--time-limit",
-    default=60.0,
-    show_default=True,
-    type=click.FloatRange(min=0.1),
-    help="Time for the search, seconds.",
-)
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of search and simulation."
-)
-@click.option("--calibration", default="default", show_default=True, help="Coefficients: a file or a preset.")
+@time_limit_option()
+@seed_option()
+@calibration_option
 @click.option("--simulate/--no-simulate", default=True, show_default=True, help="Simulate the plan briefly.")
 @search_options
 @common_options
@@ -118,14 +111,11 @@ def solve_command(
 
 def _simulated(study: Study, seed: int, signals: Interrupts) -> SimulationResult | None:
     """Simulate briefly; an interrupt meanwhile keeps the plan without a simulation."""
-    from planner.simulate import PredictedOnlyError, simulate_plan
+    from planner.simulate import simulate_plan
 
     signals.waiting = False
     try:
         return simulate_plan(study.problems, study.plan, seed=seed, requests=QUICK_REQUESTS)
-    except PredictedOnlyError as error:
-        click.echo(f"planner: {error}; the plan is written without a simulation", err=True)
-        return None
     except KeyboardInterrupt:
         click.echo("planner: interrupted; the plan is written without a simulation", err=True)
         return None

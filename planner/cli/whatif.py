@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from planner.cli.group import common_options, examples, verbosity, wants_json
+from planner.cli.options import parallel_options
 from planner.cli.output import print_json, print_table, stdout_console
+from planner.cli.scenarios import running, write_figures
+from planner.report.rows import png_files, rows_csv, write_parquet
 from planner.report.summary import Table
-from planner.report.whatif import as_csv, default_metric, figures, rows_of, write_parquet
-from planner.schema import write_bytes_atomic, write_text_atomic
-from planner.study.whatif import Outcome, Runner, StudyDocument, changes, load_whatif, make_scenarios
+from planner.report.whatif import default_metric, figures, rows_of
+from planner.schema import write_text_atomic
+from planner.study.whatif import (
+    Crossing,
+    Outcome,
+    Runner,
+    StudyDocument,
+    changes,
+    crossings,
+    load_whatif,
+    make_scenarios,
+)
 from planner.study.whatif.analysis import in_order, refinements
-from planner.study.whatif.running import dask, local
 from planner.study.whatif.scenarios import Bases, scenario_of
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -39,10 +43,7 @@ SHOWN = 40
 )
 @click.argument("study", type=FILE)
 @click.option("-o", "--output", type=FOLDER, help="Folder of results and cache.  [default: out/STUDY]")
-@click.option(
-    "--processes", type=click.IntRange(min=1), help="Local processes.  [default: as many as there are cores]"
-)
-@click.option("--cluster", help="Address of a Dask scheduler that runs the scenarios instead.")
+@parallel_options
 @click.option("--parquet", is_flag=True, help="Write the table as Parquet too.")
 @common_options
 @click.pass_context
@@ -62,9 +63,7 @@ def whatif_command(
     document = load_whatif(study)
     folder = output or Path("out") / document.name
     scenarios = make_scenarios(document, study.parent)
-    execute = dask(cluster) if cluster else local(processes or os.cpu_count() or 1)
-    with _bar(verbosity(ctx)) as bar:
-        runner = Runner(folder / "scenarios", execute, _showing(bar))
+    with running(folder, processes, cluster, verbosity(ctx)) as runner:
         outcomes = runner.run(scenarios)
         outcomes = _refined(document, study.parent, runner, outcomes)
     written = _write(document, outcomes, folder, parquet=parquet)
@@ -93,17 +92,12 @@ def _refined(document: StudyDocument, folder: Path, runner: Runner, outcomes: li
 
 
 def _write(document: StudyDocument, outcomes: list[Outcome], folder: Path, *, parquet: bool) -> list[str]:
-    write_text_atomic(folder / "results.csv", as_csv(outcomes))
+    write_text_atomic(folder / "results.csv", rows_csv(rows_of(outcomes)))
     written = ["results.csv"]
     if parquet:
-        write_parquet(outcomes, folder / "results.parquet")
+        write_parquet(rows_of(outcomes), folder / "results.parquet")
         written.append("results.parquet")
-    for name, figure in figures(document, outcomes).items():
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=150)
-        write_bytes_atomic(folder / f"{name}.png", stream.getvalue())
-        written.append(f"{name}.png")
-    return written
+    return written + write_figures(folder, png_files(figures(document, outcomes)))
 
 
 def _table(document: StudyDocument, outcomes: list[Outcome]) -> Table:
@@ -126,9 +120,20 @@ def _table(document: StudyDocument, outcomes: list[Outcome]) -> Table:
         + f": {change.before} -> {change.after}"
         for change in changes(document, outcomes)[:SHOWN]
     ]
+    notes += [
+        f"{cross.metric} of {cross.below} is less up to {cross.parameter} = {cross.low}, that of "
+        f"{cross.above} from {cross.high} on; they cross near {cross.at:.3g}"
+        for cross in _crossings(document, outcomes)[:SHOWN]
+    ]
     if len(outcomes) > SHOWN:
         notes.append(f"{len(outcomes) - SHOWN} more scenarios are in results.csv.")
     return Table(document.name, (*titles, "status", *shown, "decision"), tuple(rows), tuple(notes))
+
+
+def _crossings(document: StudyDocument, outcomes: list[Outcome]) -> list[Crossing]:
+    known = any(outcome.metrics for outcome in outcomes)
+    shown = document.metrics or ([default_metric(document, outcomes)] if known else [])
+    return [cross for metric in shown for cross in crossings(document, outcomes, metric)]
 
 
 def _number(value: float | None) -> str:
@@ -141,25 +146,5 @@ def _as_json(document: StudyDocument, outcomes: list[Outcome], runner: Runner) -
         "counts": vars(runner.counts),
         "rows": rows_of(outcomes),
         "changes": [vars(change) for change in changes(document, outcomes)],
+        "crossings": [vars(cross) for cross in _crossings(document, outcomes)],
     }
-
-
-def _bar(verbosity: int) -> Progress:
-    """Return a progress bar on standard error, off where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not (console.is_terminal or verbosity))
-
-
-def _showing(bar: Progress) -> Callable[[str, int, int], None]:
-    tasks: dict[str, TaskID] = {}
-
-    def show(phase: str, done: int, total: int) -> None:
-        if done == 0:
-            tasks[phase] = bar.add_task(phase, total=total)
-        bar.update(tasks[phase], completed=done)
-
-    return show

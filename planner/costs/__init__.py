@@ -18,7 +18,8 @@ from planner.costs.coefficients import (
     load_calibration,
 )
 from planner.costs.collectives import Affine, Fabric, fabric
-from planner.costs.serving import ServingCandidates, ServingCosts, ServingModel, ServingSpans, serving_costs
+from planner.costs.serving import ServingModel, serving_costs
+from planner.costs.serving_records import ServingCandidates, ServingCosts, ServingSpans
 from planner.costs.strategy import Candidates, JobShape, Spans
 from planner.costs.training import StageCosts, stage_costs
 from planner.costs.transfers import TransferOption, transfer_options

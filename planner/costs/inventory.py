@@ -11,6 +11,7 @@ from planner.costs.access import Access, HostPath
 from planner.costs.coefficients import Calibration
 from planner.topology import MachineType, route
 from planner.workload import BYTES_PER_ELEMENT, CpuStage, ServingJob, TrainingJob, Transformer
+from planner.workload.ensembles import EnsembleJob, EnsembleStage, StageGraph
 from planner.workload.operators import OperatorGraph
 from planner.workload.resolve import ResolvedJob, Tables
 from planner.workload.tables import RecommenderJob
@@ -103,6 +104,8 @@ def flows(resolved: ResolvedJob, calibration: Calibration) -> Iterator[Flow]:
         yield from _tables(job, model)
     elif isinstance(model, OperatorGraph):
         yield from _graph(job.name, model)
+    elif isinstance(job, EnsembleJob) and isinstance(model, StageGraph):
+        yield from _ensemble(job, model, calibration.number("coherent_line"))
 
 
 def _serving(job: ServingJob, model: Transformer, calibration: Calibration) -> Iterator[Flow]:
@@ -165,3 +168,34 @@ def _graph(name: str, graph: OperatorGraph) -> Iterator[Flow]:
     if sum(outputs):
         what = f"outputs of {len(outputs)} operators"
         yield Flow(name, what, "between GPUs", sum(outputs) / len(outputs), "sample")
+
+
+def _ensemble(job: EnsembleJob, graph: StageGraph, line: float) -> Iterator[Flow]:
+    """Yield what arrives, what stages hand on for a request of the largest class, and the weights."""
+    largest = max(job.classes, key=lambda each: each.items)
+    for request in job.classes:
+        size = sum(
+            graph.stages[entry].bytes_in * graph.stages[entry].units(request) for entry in graph.entries
+        )
+        name = f"requests of {request.name}, {request.rate:g}/s"
+        yield Flow(job.name, name, "requests", size or 1.0, "request")
+    for left, right in graph.edges:
+        source, target = graph.stages[left], graph.stages[right]
+        size = source.bytes_out * source.units(largest)
+        if size:
+            grain = line if source.access == "random" else None
+            place = _between(source, target)
+            name = f"{source.name} → {target.name}, {largest.name}"
+            yield Flow(job.name, name, place, size, "request", grain)
+    for stage in graph.stages:
+        if stage.gpu is not None and stage.gpu.weights:
+            weights = stage.gpu.weights
+            title = f"weights of {stage.name}"
+            yield Flow(job.name, title, "device memory", weights, "batch", total=weights)
+
+
+def _between(source: EnsembleStage, target: EnsembleStage) -> Place:
+    """Return where data of two stages pass; the host link where either can be on one side of it."""
+    if source.gpu is None and target.gpu is None:
+        return "host"
+    return "between GPUs" if source.cpu is None and target.cpu is None else "host link"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,12 +32,28 @@ class HostShare:
         Rate at which the cores stream its part of host memory, bytes/s.
     memory
         Its part of host memory, bytes.
+    both
+        Rate of both directions together, bytes/s, where they share the capacity of a link.
     """
 
     to_host: float
     to_device: float
     memory_bandwidth: float
     memory: float
+    both: float = math.inf
+
+    def at_once(self, into: FloatArray, out: FloatArray) -> FloatArray:
+        """Return the time of copies in both directions at once, s.
+
+        On a link whose directions share a capacity :math:`C`, bytes of the faster direction, rate :math:`r`,
+        take :math:`C / r` of it each and those of the slower the rest of two: alone each has its own rate.
+        """
+        apart = np.maximum(into * _inverse(self.to_device), out * _inverse(self.to_host))
+        if self.both >= self.to_host + self.to_device:
+            return apart
+        quick = min(self.both / max(self.to_host, self.to_device), 1.0)
+        weights = (quick, 2.0 - quick) if self.to_device >= self.to_host else (2.0 - quick, quick)
+        return np.asarray(np.maximum(apart, (weights[0] * into + weights[1] * out) / self.both))
 
 
 NO_HOST = HostShare(0.0, 0.0, 0.0, 0.0)
@@ -67,6 +84,10 @@ def _shares(machine: MachineType) -> list[HostShare]:
     def rate(hops: tuple[tuple[str, str], ...]) -> float:
         return min(float(machine.graph.edges[hop]["edge"].rate) / busy[hop] for hop in hops)
 
+    def both(hops: tuple[tuple[str, str], ...]) -> float:
+        edges = ((machine.graph.edges[hop]["edge"], busy[hop]) for hop in hops)
+        return min((edge.group_rate / count for edge, count in edges if edge.group_rate), default=math.inf)
+
     found = []
     for gpu in machine.gpus:
         there, back = ways[gpu.name]
@@ -77,6 +98,7 @@ def _shares(machine: MachineType) -> list[HostShare]:
                 rate(back.hops),
                 domain.memory_bandwidth.value / beside[gpu.numa],
                 domain.memory.value / beside[gpu.numa],
+                both(there.hops),
             )
         )
     return found
@@ -87,7 +109,8 @@ class Fetches:
     """Copies of one layer for one micro-batch, s: while it runs forward and while it runs backward.
 
     Activations leave during the forward pass and come back during the backward pass. Weights come for
-    each pass, their gradients leave during the backward pass [1]_. Both directions work at once.
+    each pass, their gradients leave during the backward pass [1]_. Both directions work at once, and share
+    the capacity of a link that has one for both.
 
     References
     ----------
@@ -106,9 +129,7 @@ def fetches(
     kept = np.where(offload == ACTIVATIONS, kept, 0.0)
     weights = np.where(offload == WEIGHTS, weights, 0.0)
     gradients = np.where(offload == WEIGHTS, gradients, 0.0)
-    out, into = _inverse(share.to_host), _inverse(share.to_device)
-    forward = np.maximum(kept * out, weights * into)
-    return Fetches(forward, np.maximum((kept + weights) * into, gradients * out))
+    return Fetches(share.at_once(weights, kept), share.at_once(kept + weights, gradients))
 
 
 def optimizer_seconds(share: HostShare, gradient: float, weight: float, touched: float) -> float:

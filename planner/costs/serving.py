@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.costs import collectives
-from planner.costs.coefficients import Calibration, DeviceRates, device_rates
+from planner.costs.coefficients import Calibration
 from planner.costs.collectives import Fabric
 from planner.costs.engine import EngineDegrees, Precisions, StepModel, Tuning, engine_number
 from planner.costs.engine_collectives import engine_all_reduce, engine_surface
-from planner.costs.kernels import Kernels, kernels
-from planner.topology import Device
+from planner.costs.serving_records import (
+    NORMAL_99,
+    FloatArray,
+    IntArray,
+    ServingCandidates,
+    ServingCosts,
+    ServingRates,
+    ServingSpans,
+    context_tokens,
+    lognormal_p99,
+    prompt_tokens,
+)
 from planner.workload import BYTES_PER_ELEMENT, ServingJob, Transformer
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-NORMAL_99 = 2.3263478740408408
-"""99th percentile of the standard normal law."""
 BATCHES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0,
            512.0, 768.0, 1024.0, 2048.0)  # fmt: skip
 """Sequences at which decode steps are priced; a line goes through the times between."""
@@ -31,112 +40,6 @@ PRECISION = 1e-10
 """Relative distance from the fixed point at which the search for the batch ends."""
 ENGINE = "vllm"
 """Engine whose coefficients plans use, and whose arguments they are emitted as."""
-
-
-@dataclass(frozen=True)
-class ServingRates(DeviceRates):
-    """Rates of a device and its kernels.
-
-    Attributes
-    ----------
-    graphs
-        Whether decode steps run as CUDA graphs.
-    """
-
-    kernels: Kernels
-    graphs: bool
-
-
-def serving_rates(
-    device: Device, precision: str, calibration: Calibration, *, graphs: bool = True
-) -> ServingRates:
-    """Return what a device reaches when it serves at a data type."""
-    rates = device_rates(device, precision, calibration, graphs=graphs)
-    own = {field.name: getattr(rates, field.name) for field in fields(DeviceRates)}
-    return ServingRates(**own, kernels=kernels(device, calibration), graphs=graphs)
-
-
-@dataclass(frozen=True)
-class ServingCandidates:
-    """Strategies as arrays of shape (n,): replicas, and the degrees inside one replica."""
-
-    replicas: IntArray
-    tp: IntArray
-    pp: IntArray
-    ep: IntArray
-
-    def __len__(self) -> int:
-        return len(self.tp)
-
-    def take(self, rows: IntArray) -> ServingCandidates:
-        """Return the strategies of some rows."""
-        return ServingCandidates(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-    @property
-    def ranks(self) -> IntArray:
-        """GPUs in all."""
-        return self.replicas * self.tp * self.pp
-
-
-@dataclass(frozen=True)
-class ServingSpans:
-    """Members per domain of tensor and expert groups, shape (n, levels), and the worst stage hop."""
-
-    tp: FloatArray
-    expert: FloatArray
-    pipeline: IntArray
-
-
-@dataclass(frozen=True)
-class ServingCosts:
-    """Predicted behaviour; arrays of shape (n,), s unless said otherwise.
-
-    Attributes
-    ----------
-    batch
-        Mean number of sequences that decode together on a replica.
-    max_batch
-        Most sequences that memory (and the job's own cap) allow.
-    feasible
-        Whether a steady state within memory exists.
-    weights, kv_per_token, working
-        Bytes per device: weights, cache of one token, transient.
-    """
-
-    prefill: FloatArray
-    decode: FloatArray
-    batch: FloatArray
-    max_batch: FloatArray
-    utilisation: FloatArray
-    ttft_mean: FloatArray
-    ttft_p99: FloatArray
-    tpot_mean: FloatArray
-    tpot_p99: FloatArray
-    latency_mean: FloatArray
-    latency_p99: FloatArray
-    feasible: NDArray[np.bool_]
-    weights: FloatArray
-    kv_per_token: FloatArray
-    working: FloatArray
-
-
-def prompt_tokens(job: ServingJob, model: Transformer) -> float:
-    """Return the mean prompt tokens that have to be computed: text outside the prefix cache, and images."""
-    text = job.traffic.prompt.mean * (1.0 - job.traffic.prefix)
-    images = job.traffic.images * (model.vision.tokens if model.vision else 0)
-    return text + images
-
-
-def context_tokens(job: ServingJob, model: Transformer) -> float:
-    """Return the mean tokens in the cache of a request halfway through its output."""
-    images = job.traffic.images * (model.vision.tokens if model.vision else 0)
-    return job.traffic.prompt.mean + images + job.traffic.output.mean / 2.0
-
-
-def lognormal_p99(mean: float, cv: float) -> float:
-    """Return the 99th percentile of a log-normal law of given mean and coefficient of variation."""
-    variance = float(np.log1p(cv * cv))
-    return mean * float(np.exp(NORMAL_99 * np.sqrt(variance) - variance / 2.0))
 
 
 def serving_costs(
@@ -167,8 +70,11 @@ class ServingModel:
     ) -> None:
         self.job, self.model, self.many, self.spans = job, model, many, spans
         self.rates, self.fabric, self.number = rates, fabric, calibration.number
-        self.tp, self.pp, self.ep = (array.astype(float) for array in (many.tp, many.pp, many.ep))
+        degrees = (many.tp, many.pp, many.ep, many.adp)
+        self.tp, self.pp, self.ep, self.adp = (array.astype(float) for array in degrees)
+        self.attention = self.tp / self.adp
         self.element = BYTES_PER_ELEMENT[job.precision]
+        self.expert_element = BYTES_PER_ELEMENT[job.expert_precision or job.precision]
         self.kv_element = BYTES_PER_ELEMENT[job.kv_precision]
         self._calibration = calibration
         self._decode: dict[float, FloatArray] = {}
@@ -178,36 +84,60 @@ class ServingModel:
     def _step_model(self, rows: IntArray) -> StepModel:
         """Return the steps of some strategies, rows as often as wanted."""
         plain = {"fp16": "bf16"}
-        weights, kept = (plain.get(one, one) for one in (self.job.precision, self.job.kv_precision))
-        degrees = EngineDegrees(self.tp, self.pp, np.ones_like(self.tp), self.tp / self.ep, self.ep).take(
-            rows
-        )
-        spans = self.spans.tp[rows]
+        own = (self.job.precision, self.job.expert_precision or self.job.precision, self.job.kv_precision)
+        weights, experts, kept = (plain.get(one, one) for one in own)
+        degrees = EngineDegrees(self.attention, self.pp, self.adp, self.tp / self.ep, self.ep).take(rows)
+        stage, near = self.spans.tp[rows], self.spans.attention[rows]
+        whole = degrees.stage
 
         def all_reduce(size: FloatArray, group: FloatArray) -> FloatArray:
+            spans = np.where((group == whole)[:, None], stage, near)
             return self._all_reduce(np.broadcast_to(size, group.shape), group, spans)
 
-        precisions = Precisions(weights, weights, kept)
+        precisions = Precisions(weights, experts, kept)
         return StepModel(self.model, degrees, precisions, self.rates.kernels, all_reduce)
 
     # -- steps ---------------------------------------------------------------------------------------
 
-    def prefill_time(self, tokens: FloatArray | float, past: float = 0.0) -> FloatArray:
-        """Return the time to compute a prompt of ``tokens`` after ``past`` cached ones, s, shape (n,)."""
+    def prefill_time(
+        self, tokens: FloatArray | float, past: float = 0.0, copies: ArrayLike = 1.0
+    ) -> FloatArray:
+        """Return the time to compute a prompt of ``tokens`` after ``past`` cached ones, s, shape (n,).
+
+        Parameters
+        ----------
+        copies
+            Copies of attention that each compute such a prompt in the step; times between those of one copy
+            and of all lie on a line.
+        """
         size = np.broadcast_to(np.asarray(tokens, dtype=float), self.tp.shape)
-        step = self._steps.parts(1.0, size, past, 0.0, 1.0).time(self._tuning)
+        parts = self._steps.parts(1.0, size, past, 0.0, 1.0)
+        step = parts.time(self._tuning)
+        if np.any(self.adp > 1.0):
+            lone = self._lone.parts(1.0, size, past, 0.0, 1.0)
+            lone = replace(lone, messages=parts.messages, transfer=parts.transfer / self.adp)
+            share = (self.adp - np.asarray(copies, dtype=float)) / np.maximum(self.adp - 1.0, 1.0)
+            step = step + share * (lone.time(self._tuning) - step)
         return np.asarray(step + self._hops(size) + self._vision())
+
+    @cached_property
+    def _lone(self) -> StepModel:
+        """Steps in which one copy of attention has tokens, but for their messages, which it does not know."""
+        one = np.ones_like(self.tp)
+        degrees = EngineDegrees(self.attention, self.pp, one, self.tp / self.ep, self.ep)
+        precisions, kernels = self._steps.precisions, self.rates.kernels
+        return StepModel(self.model, degrees, precisions, kernels, lambda size, _: size)
 
     def decode_time(self, batch: FloatArray | float, context: float) -> FloatArray:
         """Return the time between two tokens of ``batch`` sequences with ``context`` cached tokens each, s.
 
-        One batch for all strategies, one for each of them, or many for a single strategy.
-        With ``pp`` stages the batch is split in as many parts that follow one another, so that a token
-        passes all stages while the other parts occupy them. Times are those of :data:`BATCHES` and
-        :data:`CONTEXTS` and lie on lines between; none is below that of a smaller batch: an engine can pad,
-        and measured kernels have seams.
+        One batch of a replica for all strategies, one for each of them, or many for a single strategy; copies
+        of attention share it evenly. With ``pp`` stages the batch is split in as many parts that follow one
+        another, so that a token passes all stages while the other parts occupy them. Times are those of
+        :data:`BATCHES` and :data:`CONTEXTS` and lie on lines between; none is below that of a smaller batch:
+        an engine can pad, and measured kernels have seams.
         """
-        size = np.maximum(np.asarray(batch, dtype=float) / self.pp, 1.0)
+        size = np.maximum(np.asarray(batch, dtype=float) / (self.pp * self.adp), 1.0)
         last = int(np.clip(np.searchsorted(CONTEXTS, context, side="right"), 1, len(CONTEXTS) - 1))
         first, second = CONTEXTS[last - 1], CONTEXTS[last]
         share = (context - first) / (second - first)
@@ -224,10 +154,27 @@ class ServingModel:
         share = (size - grid[left]) / (grid[left + 1] - grid[left])
         return np.asarray(table[left, row] + share * (table[left + 1, row] - table[left, row]))
 
-    def added_time(self, tokens: float) -> FloatArray:
-        """Return by how much a prompt lengthens the decode step that it shares, s: weights are read once."""
-        step = self._decode_steps(np.ones(1), 1.0)[0] + self._hops(np.ones_like(self.tp))
-        return np.asarray(np.maximum(self.prefill_time(tokens) - step, 0.0))
+    def added_time(self, tokens: float, copies: ArrayLike = 1.0) -> FloatArray:
+        """Return by how much prompts lengthen the decode step that they share, s: weights are read once."""
+        return np.asarray(np.maximum(self.prefill_time(tokens, copies=copies) - self._least_step(), 0.0))
+
+    def prompts_of_a_step(self, rate: FloatArray, tokens: float) -> FloatArray:
+        r"""Return how many prompts share a step, each on a copy of attention of its own.
+
+        As many as come during the step, :math:`n = \lambda P(n)`; at least one, and at most one per copy.
+        """
+        one = np.ones_like(self.tp)
+        if np.all(self.adp <= 1.0):
+            return one
+        first, least = self.prefill_time(tokens), self._least_step()
+        more = (self.prefill_time(tokens, copies=self.adp) - first) / np.maximum(self.adp - 1.0, 1.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            met = rate * (np.maximum(first, least) - more) / (1.0 - rate * more)
+        return np.clip(np.where(rate * more < 1.0, met, self.adp), 1.0, self.adp)
+
+    def _least_step(self) -> FloatArray:
+        """Return the time of a decode step of one sequence on each copy, s."""
+        return np.asarray(self._decode_steps(np.ones(1), 1.0)[0] + self._hops(np.ones_like(self.tp)))
 
     def _decode_steps(self, batches: FloatArray, context: float) -> FloatArray:
         """Return the times of steps of so many sequences, s, shape (batches, n).
@@ -256,9 +203,9 @@ class ServingModel:
         return np.where(inside, np.minimum(own, across), across)
 
     def _kv_share(self) -> FloatArray:
-        """Over how many tensor ranks the cache is divided: never finer than one key/value head."""
+        """Return over how many GPUs of an attention copy the cache is divided, one head at least on each."""
         heads = 1.0 if self.model.latent is not None else float(self.model.kv_heads)
-        return np.asarray(np.minimum(self.tp, heads))
+        return np.asarray(np.minimum(self.attention, heads))
 
     def _hops(self, tokens: FloatArray) -> FloatArray:
         size = tokens * self.model.hidden * 2.0
@@ -269,7 +216,7 @@ class ServingModel:
         if self.model.vision is None or not self.job.traffic.images:
             return np.zeros_like(self.tp)
         flops = 2.0 * self.job.traffic.images * self.model.vision.patches * self.model.vision_parameters
-        return flops / self.tp / self.rates.matmul
+        return np.asarray(flops / self.attention / self.rates.matmul)
 
     # -- memory --------------------------------------------------------------------------------------
 
@@ -285,8 +232,8 @@ class ServingModel:
         one_end = max(model.embedding_parameters, model.head_parameters)
         both = model.embedding_parameters + (0 if model.tied_embeddings else model.head_parameters)
         ends = np.where(self.pp > 1, one_end, both)
-        dense = (layers * stage + ends + model.vision_parameters) / self.tp
-        return np.asarray((dense + experts * stage / self.tp) * self.element)
+        dense = (layers * stage + ends + model.vision_parameters) / self.attention
+        return np.asarray(dense * self.element + experts * stage / self.tp * self.expert_element)
 
     def kv_per_token(self) -> FloatArray:
         """Return the bytes of cache that one token takes on a device."""
@@ -295,22 +242,29 @@ class ServingModel:
 
     def working(self, tokens: float) -> FloatArray:
         """Return the transient bytes of a step over ``tokens`` tokens."""
-        width = 4 * self.model.hidden + 3 * self.model.ffn / self.tp
-        return tokens * width * 2.0 + tokens * self.model.vocab / self.tp / 8.0
+        width = 4 * self.model.hidden + 3 * self.model.ffn / self.attention
+        return np.asarray(tokens * width * 2.0 + tokens * self.model.vocab / self.attention / 8.0)
 
     # -- steady state --------------------------------------------------------------------------------
 
     def max_batch(self) -> FloatArray:
-        """Return the most sequences that fit beside the weights, capped by the job, 0 when none does."""
+        """Return the most sequences of a replica that fit beside the weights, 0 when none does."""
+        return self.sequences(context_tokens(self.job, self.model) + self.job.traffic.output.mean / 2.0)
+
+    def sequences(self, length: float) -> FloatArray:
+        """Return how many sequences of ``length`` tokens fit beside a replica's weights, 0 when none does.
+
+        Capped by the job and by what an engine takes; copies of attention hold equally many.
+        """
         margin = 1.0 - self.number("memory_margin")
         room = self.rates.capacity * margin - self.number("context_bytes") - self.weights()
         room = room - self.working(self.number("prefill_chunk"))
-        length = context_tokens(self.job, self.model) + self.job.traffic.output.mean / 2.0
         block = engine_number(self._calibration, "block", ENGINE)
         blocks = np.floor(np.maximum(room, 0.0) / (self.kv_per_token() * block))
         fits = np.floor(blocks / np.ceil(length / block))
-        cap = self.job.max_batch if self.job.max_batch is not None else self.number("max_batch")
-        return np.asarray(np.minimum(fits, cap))
+        if self.job.max_batch is None:
+            return np.asarray(np.minimum(fits, self.number("max_batch")) * self.adp)
+        return np.asarray(np.minimum(fits, np.floor(self.job.max_batch / self.adp)) * self.adp)
 
     def costs(self) -> ServingCosts:
         """Return the steady state under the offered rate.
@@ -323,24 +277,22 @@ class ServingModel:
         traffic = self.job.traffic
         rate = traffic.rate / self.many.replicas
         context = context_tokens(self.job, self.model)
-        prefill = self.prefill_time(prompt_tokens(self.job, self.model))
-        busy = rate * self.added_time(prompt_tokens(self.job, self.model)) / self.pp
+        prompt = prompt_tokens(self.job, self.model)
+        together = self.prompts_of_a_step(rate, prompt)
+        prefill = self.prefill_time(prompt, copies=together)
+        busy = rate * self.added_time(prompt, together) / together / self.pp
         free = np.maximum(1.0 - busy, 1e-9)
-        batch = self._steady_batch(rate, free, context)
-        burst = batch + NORMAL_99 * np.sqrt(batch)
+        batch = self.steady_batch(rate, free, context)
+        burst = batch + NORMAL_99 * np.sqrt(batch * self.adp)
         finite = np.where(np.isfinite(batch), batch, 0.0)
         decode = self.decode_time(np.maximum(finite, 1.0), context)
         tpot = decode / free
-        tpot_p99 = self.decode_time(np.maximum(finite + NORMAL_99 * np.sqrt(finite), 1.0), context) / free
+        high = np.maximum(finite + NORMAL_99 * np.sqrt(finite * self.adp), 1.0)
+        tpot_p99 = self.decode_time(high, context) / free
         limit = self.max_batch()
-        wait = busy * prefill * (1.0 + traffic.prompt.cv**2) * (0.5 + traffic.cv**2 / 2.0) / 2.0 / free
-        with np.errstate(divide="ignore", invalid="ignore"):
-            tail = np.where(
-                busy > 0.01, np.log(np.maximum(busy, 1e-12) / 0.01) * wait / np.maximum(busy, 1e-12), wait
-            )
-        long_prompt = prefill * lognormal_p99(1.0, traffic.prompt.cv)
+        wait, spread = self.prompt_wait(busy, prefill)
         ttft = wait + prefill + decode
-        ttft_p99 = ttft + np.hypot(np.maximum(tail - wait, 0.0), long_prompt - prefill)
+        ttft_p99 = ttft + spread
         output = traffic.output.mean
         latency = ttft + (output - 1.0) * tpot
         long_output = lognormal_p99(output, traffic.output.cv) - output
@@ -354,17 +306,36 @@ class ServingModel:
             self.working(self.number("prefill_chunk")),
         )  # fmt: skip
 
-    def _steady_batch(self, rate: FloatArray, free: FloatArray, context: float) -> FloatArray:
+    def prompt_wait(self, busy: FloatArray, prefill: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the mean wait of a prompt, and what its 99th percentile, own length included, adds, s.
+
+        Parameters
+        ----------
+        busy
+            Share of the time that prompts take.
+        prefill
+            Time of a prompt, s.
+        """
+        traffic, free = self.job.traffic, np.maximum(1.0 - busy, 1e-9)
+        wait = busy * prefill * (1.0 + traffic.prompt.cv**2) * (0.5 + traffic.cv**2 / 2.0) / 2.0 / free
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tail = np.where(
+                busy > 0.01, np.log(np.maximum(busy, 1e-12) / 0.01) * wait / np.maximum(busy, 1e-12), wait
+            )
+        long_prompt = prefill * lognormal_p99(1.0, traffic.prompt.cv)
+        return wait, np.hypot(np.maximum(tail - wait, 0.0), long_prompt - prefill)
+
+    def steady_batch(self, rate: FloatArray, free: FloatArray, context: float) -> FloatArray:
         """Return the smallest fixed point of ``b = rate * output * D(b) / free``, infinite without one."""
         output = self.job.traffic.output.mean
-        ceiling = 4.0 * float(self.number("max_batch"))
+        ceiling = 4.0 * float(self.number("max_batch")) * self.adp
 
         def excess(batch: FloatArray) -> FloatArray:
             return np.asarray(
                 rate * output * self.decode_time(np.maximum(batch, 1.0), context) / free - batch
             )
 
-        low, high = np.zeros_like(free), np.full_like(free, ceiling)
+        low, high = np.zeros_like(free), ceiling
         above, below = excess(low), excess(high)
         beyond, kept = below > 0.0, np.zeros_like(free)
         for _ in range(ITERATIONS):  # false position; an end that stays twice is halved (Illinois)

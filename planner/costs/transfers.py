@@ -26,3 +26,11 @@ def transfer_options(
     """
     path = HostPath(route, route, addressing=addressing)
     return [TransferOption(one.mode, one.seconds) for one in mode_times(Access(size), path, calibration)]
+
+
+def domain_copy(size: float, route: Route, calibration: Calibration) -> float:
+    """Return the time, s, in which cores bring ``size`` bytes from one NUMA domain to another.
+
+    Loads and stores of cores reach ``core_copy_efficiency`` of what copy engines reach on the same link.
+    """
+    return route.latency + size / (route.rate * calibration.number("core_copy_efficiency"))

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from planner.deploy.equivalence import kind_of_machine
 from planner.deploy.errors import DeployError
-from planner.deploy.names import dns_label, is_label_value, natural_key
+from planner.deploy.names import is_label_value, natural_key
 from planner.deploy.shares import host_name
+from planner.deploy.slicing import slice_resource
 from planner.deploy.target import Target
 from planner.topology.cluster import Node
 
 Json = dict[str, Any]
 HOSTNAME = "kubernetes.io/hostname"
+KIND = "kind"
+"""Name, under the planner's own domain, of the label that tells kinds of machines apart."""
 ARCH = "kubernetes.io/arch"
 GPU_RESOURCES = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
 """Extended resource of the device plugin of each vendor."""
@@ -50,8 +54,10 @@ def kubernetes_arch(arch: str) -> str:
     return found
 
 
-def gpu_resource(vendor: str, mig: str | None) -> str:
-    """Return the extended resource of a GPU, or of a MIG slice under the mixed strategy of the device plugin.
+def gpu_resource(vendor: str, mig: str | None, target: Target) -> str:
+    """Return the extended resource of a GPU, or of a MIG slice by the strategy of the device plugin.
+
+    Claims of devices take the place of whole resources later, so that they keep the name of the profile.
 
     Raises
     ------
@@ -62,7 +68,8 @@ def gpu_resource(vendor: str, mig: str | None) -> str:
         raise DeployError(
             f"no device plugin is known for GPUs of {vendor!r}; known: {', '.join(GPU_RESOURCES)}"
         )
-    return GPU_RESOURCES[vendor] if mig is None else f"nvidia.com/mig-{mig.replace('+', '.')}"
+    counted = target.platform.devices == "device-plugin" and target.platform.mig_strategy == "single"
+    return GPU_RESOURCES[vendor] if mig is None or counted else slice_resource(mig)
 
 
 def gpu_tolerations(vendor: str) -> list[Json]:
@@ -70,8 +77,16 @@ def gpu_tolerations(vendor: str) -> list[Json]:
     return [{"key": GPU_RESOURCES[vendor], "operator": "Exists", "effect": "NoSchedule"}]
 
 
-def node_affinity(nodes: Sequence[Node], archs: Sequence[str], target: Target) -> Json:
-    """Return the required affinity to some nodes: by host name, or by machine type where they are many."""
+def node_affinity(
+    nodes: Sequence[Node], archs: Sequence[str], target: Target, more: Sequence[Json] = ()
+) -> Json:
+    """Return the required affinity to some nodes: by host name, or by machine type where they are many.
+
+    Parameters
+    ----------
+    more
+        Expressions that hold besides.
+    """
     arch = _in(ARCH, sorted({kubernetes_arch(name) for name in archs}))
     if uses_hostnames(nodes, target):
         hosts = [host_name(node) for node in sorted(nodes, key=lambda node: natural_key(node.name))]
@@ -81,19 +96,21 @@ def node_affinity(nodes: Sequence[Node], archs: Sequence[str], target: Target) -
             {"matchExpressions": [arch, *(_in(key, [value]) for key, value in sorted(labels.items()))]}
             for _, labels in sorted(machine_labels(nodes, target).items())
         ]
+    for term in terms:
+        term["matchExpressions"] += more
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
 
 
 def uses_hostnames(nodes: Sequence[Node], target: Target) -> bool:
     """Return whether a pod's nodes are listed by name rather than picked by labels."""
-    return len(nodes) <= target.most_hostnames
+    return not target.portable and len(nodes) <= target.most_hostnames
 
 
 def machine_labels(nodes: Sequence[Node], target: Target) -> dict[str, Mapping[str, str]]:
     """Return the labels that pick the nodes of each machine type.
 
-    Those that the target states; else those that all these nodes bear in the topology; else a label of the
-    planner's own, which somebody has to put on the nodes.
+    Those that the target states; else those that all these nodes bear in the topology, and the label with the
+    kind of the machine, which the agent writes: equal parts and links, whatever they are called.
     """
     chosen: dict[str, Mapping[str, str]] = {}
     for name in sorted({node.machine.name for node in nodes}):
@@ -103,7 +120,9 @@ def machine_labels(nodes: Sequence[Node], target: Target) -> dict[str, Mapping[s
             for key, value in labels[0].items()
             if key != HOSTNAME and is_label_value(value) and all(other.get(key) == value for other in labels)
         }
-        chosen[name] = target.machine_labels.get(name) or common or {target.key("machine"): dns_label(name)}
+        (machine, *_) = [node.machine for node in nodes if node.machine.name == name]
+        kind = {target.key(KIND): kind_of_machine(machine)}
+        chosen[name] = target.machine_labels.get(name) or {**common, **kind}
     return chosen
 
 

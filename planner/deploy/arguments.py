@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 
 from planner.deploy.errors import DeployError
 from planner.deploy.names import path_part
 from planner.deploy.target import Program
-from planner.placement.plan import ServingPlan, TrainingPlan
+from planner.placement.plan import ServingPlan, Strategy, TrainingPlan
 from planner.workload import ServingJob, TrainingJob, Transformer
 
+MOVED_CACHES = '--kv-transfer-config={"kv_connector":"NixlConnector","kv_role":"kv_both"}'
+"""Lets servers of two pools hand caches on, both ways (vLLM, "NixlConnector Usage Guide")."""
 UTILISATION = 0.90
 MOST_UTILISATION = 0.95
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -54,9 +57,10 @@ def vllm_arguments(plan: ServingPlan, job: ServingJob | None, path: str, port: s
         "--host=0.0.0.0",
         f"--port={port}",
         f"--served-model-name={plan.model}",
-        f"--tensor-parallel-size={degrees.tp}",
+        f"--tensor-parallel-size={degrees.tp // degrees.adp}",
+        *([f"--data-parallel-size={degrees.adp}"] if degrees.adp > 1 else []),
         f"--pipeline-parallel-size={degrees.pp}",
-        f"--max-num-seqs={plan.batching.max_batch}",
+        f"--max-num-seqs={plan.batching.max_batch // degrees.adp}",
         f"--max-num-batched-tokens={plan.batching.max_tokens}",
         f"--gpu-memory-utilization={memory_share(plan):.2f}",
     ]
@@ -65,17 +69,18 @@ def vllm_arguments(plan: ServingPlan, job: ServingJob | None, path: str, port: s
     if plan.batching.graph_shapes:
         shapes = {"cudagraph_capture_sizes": sorted(set(plan.batching.graph_shapes))}
         arguments.append("--compilation-config=" + json.dumps(shapes, separators=(",", ":")))
-    return arguments + (_precision_arguments(job) if job is not None else [])
+    return arguments + (_precision_arguments(job, degrees) if job is not None else [])
 
 
-def _precision_arguments(job: ServingJob) -> list[str]:
+def _precision_arguments(job: ServingJob, chosen: Strategy) -> list[str]:
     """Return the data types; int8 and fp4 are properties of the checkpoint, which vLLM reads from it."""
     arguments = []
-    if job.precision in _DTYPES:
-        arguments.append(f"--dtype={_DTYPES[job.precision]}")
-    elif job.precision == "fp8":
+    weights = chosen.precision or job.precision
+    if weights in _DTYPES:
+        arguments.append(f"--dtype={_DTYPES[weights]}")
+    elif weights == "fp8":
         arguments.append("--quantization=fp8")
-    if job.kv_precision == "fp8":
+    if (chosen.kv_precision or job.kv_precision) == "fp8":
         arguments.append("--kv-cache-dtype=fp8")
     if not job.cuda_graphs:
         arguments.append("--enforce-eager")
@@ -97,6 +102,37 @@ def vllm_group_arguments(nodes: int, rank: str, leader: str, *, head: bool) -> l
         f"--node-rank={rank}",
         f"--master-addr={leader}",
         "--master-port=29500",
+    ]
+    return arguments if head else [*arguments, "--headless"]
+
+
+def vllm_copy_arguments(
+    plan: ServingPlan, ranks: Sequence[int], leader: str, port: int, *, head: bool
+) -> list[str]:
+    """Return the arguments that join servers of several nodes, each with whole copies of attention.
+
+    Parameters
+    ----------
+    ranks
+        Ranks of the replica on the node.
+
+    Raises
+    ------
+    DeployError
+        If a copy is on several nodes.
+    """
+    width = plan.strategy.tp // plan.strategy.adp
+    first, count = ranks[0], len(ranks)
+    if list(ranks) != list(range(first, first + count)) or first % width or count % width:
+        raise DeployError(
+            f"job {plan.name!r}: attention over {width} GPUs lies on several nodes, which a vLLM "
+            "server cannot run; hold it to one node with --fix tp or --fix adp"
+        )
+    arguments = [
+        f"--data-parallel-size-local={count // width}",
+        f"--data-parallel-start-rank={first // width}",
+        f"--data-parallel-address={leader}",
+        f"--data-parallel-rpc-port={port}",
     ]
     return arguments if head else [*arguments, "--headless"]
 

@@ -121,7 +121,9 @@ def stage_memory(stage: CpuStage | None, placement: CpuPlacement, workers: int, 
 
 def pods_of(job: JobPlan) -> list[list[str]]:
     """Return the GPUs of each group of processes that work together: a replica, else the whole job."""
-    return [replica.gpus() for replica in job.replicas] if isinstance(job, ServingPlan) else [job.gpus()]
+    if isinstance(job, ServingPlan):
+        return [replica.gpus() for pool in job.pools() for replica in pool.replicas]
+    return [job.gpus()]
 
 
 def num_workers(stage: CpuStage | None, placement: CpuPlacement) -> int:
@@ -181,7 +183,7 @@ class Capacity:
                 self._pods[node] += 1
 
     def _count_stages(self, job: ServingPlan, reader: Reader, spec: AnyJob | None) -> None:
-        for replica in job.replicas:
+        for replica in (one for pool in job.pools() for one in pool.replicas):
             for placement in replica.stages:
                 node, _ = reader.stage_place(replica, placement)
                 stage = stage_named(spec, placement.stage)

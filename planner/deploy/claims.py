@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from planner.deploy.affinity import GPU_RESOURCES
+from planner.deploy.affinity import GPU_RESOURCES, uses_hostnames
 from planner.deploy.context import Context, template_key
-from planner.deploy.domains import domains
+from planner.deploy.domains import domains, smallest_level
 from planner.deploy.errors import DeployError
 from planner.deploy.names import dns_label
 from planner.deploy.platform import NUMA_ATTRIBUTE
@@ -20,6 +20,8 @@ from planner.deploy.shares import Share
 from planner.deploy.validate import pod_templates, show
 
 Json = dict[str, Any]
+GROUPED = ("LeaderWorkerSet", "JobSet")
+"""Kinds whose pods work together on several nodes."""
 GPU_CLASS, MIG_CLASS = "gpu.nvidia.com", "mig.nvidia.com"
 LONGEST_EXPRESSION = 10 * 1024
 """Characters of an expression of a selector (``resource.k8s.io/v1``, CELSelector)."""
@@ -41,7 +43,7 @@ def with_claims(context: Context, objects: Sequence[Json]) -> list[Json]:
         before = len(made)
         for template in pod_templates(item):
             made += _claimed(context, item, template)
-        if len(made) > before and item["kind"] in ("LeaderWorkerSet", "JobSet"):
+        if len(made) > before and item["kind"] in GROUPED:
             made += _fabric(context, item)
     unique = {(one["kind"], one["metadata"]["name"]): one for one in made}
     return [*unique.values(), *objects]
@@ -170,22 +172,36 @@ def _fabric(context: Context, item: Json) -> list[Json]:
 
 def _one_fabric(context: Context, templates: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether pods run on several nodes, all of one NVLink domain."""
-    shares = [
-        share
-        for key in {template_key(template["metadata"]["labels"]) for template in templates}
-        for share in context.shares.get(key, [])
-    ]
+    shares = _shares(context, templates)
     found = domains(context.topology).accelerator
     homes = {found.get(share.node.name) for share in shares}
     return len({share.node.name for share in shares}) > 1 and len(homes) == 1 and None not in homes
 
 
+def _shares(context: Context, templates: Sequence[Mapping[str, Any]]) -> list[Share]:
+    return [
+        share
+        for key in sorted({template_key(template["metadata"]["labels"]) for template in templates})
+        for share in context.shares.get(key, [])
+    ]
+
+
 def hold_together(context: Context, objects: Sequence[Json]) -> None:
-    """Hold pods that share NVLink memory across nodes to one domain, whichever label value it has."""
-    key = context.target.platform.label_keys(context.target.domain).accelerator
+    """Hold pods that work together to one domain, whichever label value it has.
+
+    Those that share NVLink memory across nodes to one NVLink domain; where nodes are not named, others to
+    the smallest domain that holds their nodes in the plan.
+    """
+    keys = context.target.platform.label_keys(context.target.domain)
     for item in objects:
-        templates = pod_templates(item) if item["kind"] in ("LeaderWorkerSet", "JobSet") else []
-        if key and templates and _one_fabric(context, templates):
+        templates = pod_templates(item) if item["kind"] in GROUPED else []
+        key: str | None = keys.accelerator if templates and _one_fabric(context, templates) else None
+        nodes = [share.node for share in _shares(context, templates)]
+        if not key and len(nodes) > 1 and not uses_hostnames(nodes, context.target):
+            key = smallest_level(
+                domains(context.topology), nodes, context.target.platform, context.target.domain
+            )
+        if key:
             for template in templates:
                 own = template["metadata"]["labels"]
                 labels = {

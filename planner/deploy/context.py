@@ -9,6 +9,7 @@ from typing import Any
 
 from planner import __version__
 from planner.deploy.capacity import Capacity
+from planner.deploy.equivalence import Kinds
 from planner.deploy.errors import DeployError
 from planner.deploy.names import dns_label
 from planner.deploy.shares import Reader, Share
@@ -61,6 +62,11 @@ class Context:
     def capacity(self) -> Capacity:
         """What the nodes have to give."""
         return Capacity(self.plan, self.topology, self.jobs, self.target.sizing)
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """Kinds of the machines and of sets of their GPUs."""
+        return Kinds()
 
     @cached_property
     def digest(self) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from planner.deploy.affinity import apart, gpu_resource, gpu_tolerations, node_affinity
 from planner.deploy.context import Context, job_name, numbered, show_share
-from planner.deploy.maps import SHARDING_MAP
 from planner.deploy.names import literal
 from planner.deploy.pods import (
     PLAN_FOLDER,
@@ -75,7 +74,7 @@ def _stateful_set(
     pod = pod_spec(
         context.target,
         name,
-        [_container(context, job, shares, sharding["metadata"]["name"])],
+        [_container(context, job, shares, sharding)],
         affinity=affinity,
         tolerations=gpu_tolerations(context.vendor(job, shares)),
     )
@@ -108,17 +107,18 @@ def cold_bytes(job: RecommenderPlan, shares: Sequence[Share]) -> float:
     return max(held.values(), default=0.0)
 
 
-def _container(context: Context, job: RecommenderPlan, shares: Sequence[Share], map_name: str) -> Container:
+def _container(context: Context, job: RecommenderPlan, shares: Sequence[Share], sharding: Json) -> Container:
+    map_file = next(iter({**sharding.get("data", {}), **sharding.get("binaryData", {})}))  # .gz where large
     target, program, first = context.target, context.target.program(job.name), shares[0]
     vendor, page, cold = context.vendor(job, shares), target.sizing.huge_page, cold_bytes(job, shares)
     sizing = target.sizing
     volumes = [
         shared_memory(first.num_gpus * sizing.shm_per_rank),
         *scratch_volumes(sizing, cache=False),
-        Volume("plan", PLAN_FOLDER, {"configMap": {"name": map_name}}, read_only=True),
+        Volume("plan", PLAN_FOLDER, {"configMap": {"name": sharding["metadata"]["name"]}}, read_only=True),
     ]
     memory = first.num_gpus * (sizing.rank_memory + sizing.shm_per_rank)
-    devices = {gpu_resource(vendor, None): first.num_gpus}
+    devices = {gpu_resource(vendor, None, target): first.num_gpus}
     amounts = resources(
         min(context.capacity.cores(share) for share in shares),
         math.ceil((memory + (0.0 if page else cold)) / GIB) * GIB,
@@ -137,7 +137,7 @@ def _container(context: Context, job: RecommenderPlan, shares: Sequence[Share], 
         command=[literal(word) for word in program.command or ("embedding-server",)],
         arguments=[
             literal(word)
-            for word in (f"--shard-map={PLAN_FOLDER}/{SHARDING_MAP}", f"--port={PORT}", *program.arguments)
+            for word in (f"--shard-map={PLAN_FOLDER}/{map_file}", f"--port={PORT}", *program.arguments)
         ],
         env={**gpu_environment(first.container_order, vendor, mig=False), "HOME": "/tmp", **program.env},
         ports={"grpc": PORT},

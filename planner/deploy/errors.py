@@ -11,3 +11,7 @@ class DeployError(PlannerError):
     def __init__(self, *reasons: str) -> None:
         self.reasons = list(reasons)
         super().__init__("\n".join(reasons))
+
+
+class UnexpressedError(DeployError):
+    """A sound plan that one kind of cluster has no objects for; another kind of files may carry it out."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Json = Mapping[str, Any]
+CUSTOM = frozenset(["LeaderWorkerSet", "JobSet", "PodCliqueSet"])
+"""Custom kinds whose pods the API server does not look at."""
 CHANNEL_CLASS = "compute-domain-default-channel.nvidia.com"
 
 
@@ -36,6 +38,11 @@ def pod_sets(objects: Iterable[Json]) -> Iterator[PodSet]:
             leader = group.get("leaderTemplate") or group["workerTemplate"]
             yield PodSet(owner, groups, _pod(leader, namespace, owner))
             yield PodSet(owner, groups * (size - 1), _pod(group["workerTemplate"], namespace, owner))
+        elif item["kind"] == "PodCliqueSet":
+            for one in spec["template"]["cliques"]:
+                inner = {"metadata": {"labels": one.get("labels") or {}}, "spec": one["spec"]["podSpec"]}
+                count = spec.get("replicas", 1) * one["spec"].get("replicas", 1)
+                yield PodSet(f"{owner} {one['name']}", count, _pod(inner, namespace, owner))
         elif item["kind"] == "JobSet":
             for one in spec["replicatedJobs"]:
                 inner = one["template"]["spec"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from planner.deploy.affinity import apart, gpu_tolerations, node_affinity
 from planner.deploy.context import Context, job_name, numbered
-from planner.deploy.errors import DeployError
+from planner.deploy.errors import DeployError, UnexpressedError
 from planner.deploy.names import natural_key
 from planner.deploy.pods import Container, pod_spec
 from planner.deploy.servers import (
@@ -37,6 +37,11 @@ def leader_worker_sets(context: Context, job: ServingPlan, name: str, placed: Se
 def _leader_worker_set(context: Context, job: ServingPlan, item: Placed, own: str) -> Json:
     """Return the LeaderWorkerSet of one replica: the leader on its first node, a worker on each other one."""
     name, leader, workers = job_name(job), item.shares[0], item.shares[1:]
+    if job.strategy.adp > 1:
+        raise UnexpressedError(
+            f"job {job.name!r}: replica {item.replica.name!r} repeats attention on several nodes, each of "
+            "which starts with a rank of its own; a LeaderWorkerSet gives all workers the same arguments"
+        )
     if len({share.num_gpus for share in item.shares}) > 1:
         raise DeployError(
             f"job {job.name!r}: replica {item.replica.name!r} takes unequal numbers of GPUs of its nodes, "

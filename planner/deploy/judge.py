@@ -9,13 +9,16 @@ from typing import Any
 from planner.deploy.apiserver import Checker, problems_of
 from planner.deploy.apiserver.check import without_nulls
 from planner.deploy.apiserver.metadata import metadata
-from planner.deploy.expand import pod_sets
+from planner.deploy.expand import CUSTOM, pod_sets
 from planner.deploy.roundtrip import Landing, land
 
 Json = Mapping[str, Any]
 CLUSTER_KINDS = frozenset(["Node", "NodeResourceTopology", "ResourceSlice", "DeviceClass", "ResourceClaim"])
 """Kinds of a dump that say what a cluster has, rather than what is asked of it."""
-CUSTOM = frozenset(["LeaderWorkerSet", "JobSet"])
+CLIENT = "kustomize.config.k8s.io/"
+"""Group of files beside manifests that no server ever sees."""
+MOST_PODS = 50_000
+"""Pods that are placed one by one, at most."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,12 @@ class Judgement:
     landings: tuple[Landing, ...]
 
 
-def judge(objects: Sequence[Json], cluster: Sequence[Json] = (), checker: Checker | None = None) -> Judgement:
+def judge(
+    objects: Sequence[Json],
+    cluster: Sequence[Json] = (),
+    checker: Checker | None = None,
+    places: Sequence[str] = (),
+) -> Judgement:
     """Judge objects.
 
     Parameters
@@ -35,15 +43,29 @@ def judge(objects: Sequence[Json], cluster: Sequence[Json] = (), checker: Checke
         Nodes and what else a cluster has, beside those among the objects themselves.
     checker
         Checks the structure as well; without one, the rules of known kinds alone.
+    places
+        Where each object was read, for messages.
     """
-    problems = [f"{_show(one)}: {text}" for one in objects for text in _problems(one, checker)]
+    found = zip(objects, places or [""] * len(objects), strict=True)
+    known = [(one, place) for one, place in found if not str(one.get("apiVersion")).startswith(CLIENT)]
+    problems = [
+        f"{f'{place}: ' if place else ''}{_show(one)}: {text}"
+        for one, place in known
+        for text in _problems(one, checker)
+    ]
     if problems:
-        return Judgement(tuple(problems), ())
-    plain: list[Json] = [without_nulls(one) for one in objects]
+        return Judgement(tuple(dict.fromkeys(problems)), ())
+    plain: list[Json] = [without_nulls(one) for one, _ in known]
     there = [*cluster, *(one for one in plain if one["kind"] in CLUSTER_KINDS)]
     if not any(one["kind"] == "Node" for one in there):
         return Judgement((), ())
-    landings = land(plain, there)
+    try:
+        if sum(pods.count for pods in pod_sets(plain)) > MOST_PODS:
+            return Judgement((f"more than {MOST_PODS:,} pods; a cluster has no room for them",), ())
+        landings = land(plain, there)
+    except (AttributeError, TypeError, KeyError) as error:
+        lacking = f"a field of a pod is missing or has the wrong type ({error}); give schemas to see which"
+        return Judgement((lacking,), ())
     lost = {
         f"{one.pods.owner}: stays unscheduled: {one.reason}": None for one in landings if one.node is None
     }

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.deploy.claims import hold_together, with_claims
+from planner.deploy.cliques import clique_sets
 from planner.deploy.context import Context, job_name
 from planner.deploy.embedding import embedding_objects
 from planner.deploy.errors import DeployError
+from planner.deploy.kubelet import kubelet_problems
 from planner.deploy.layout import base_files, chart_files, component_files, overlay_files
 from planner.deploy.map_objects import map_objects
 from planner.deploy.monitoring import components
+from planner.deploy.node_agent import agent
 from planner.deploy.requirements import requirements
+from planner.deploy.rollouts import rollouts
 from planner.deploy.roundtrip import verify
 from planner.deploy.services import priority_classes
 from planner.deploy.serving import serving_objects
+from planner.deploy.slicing import slicing_problems
 from planner.deploy.stacks import numa_scheduler, with_stack
 from planner.deploy.target import Target
 from planner.deploy.training import training_objects
@@ -57,7 +62,9 @@ def kubernetes_bundle(
     """
     context = Context(plan, topology, workload, target if target is not None else Target())
     objects = bundle_objects(context)
-    added = {name: items for name, items in components(context).items() if items}
+    parts = {**components(context), "agent": agent(context)}
+    parts["canary"] += rollouts(context, objects.all)
+    added = {name: items for name, items in parts.items() if items}
     chosen = [name for name in context.target.platform.components if name in added]
     everything = objects.all
     verify(context, everything, [item for items in added.values() for item in items])
@@ -65,7 +72,8 @@ def kubernetes_bundle(
     files |= overlay_files(list(added), chosen) | chart_files(context, files, chosen)
     if context.target.platform.stack == "numa":
         files["scheduler/configuration.yaml"] = dump_yaml(numa_scheduler(context))
-    files[REQUIREMENTS] = requirements(context, everything)
+    chosen_items = [item for name in chosen for item in added[name]]
+    files[REQUIREMENTS] = requirements(context, everything, chosen_items)
     return files
 
 
@@ -91,6 +99,9 @@ def bundle_objects(context: Context) -> Objects:
         If the plan cannot be expressed for the target.
     """
     jobs = sorted(context.plan.jobs, key=lambda job: job.name)
+    lacking = [*slicing_problems(context.plan, context.target.platform), *kubelet_problems(context)]
+    if lacking:
+        raise DeployError(*lacking)
     by_job = {job_name(job): _objects(context, job) for job in jobs}
     if len(by_job) != len(jobs):
         raise DeployError("two jobs of the plan have one name")
@@ -104,7 +115,8 @@ def bundle_objects(context: Context) -> Objects:
 
 def _objects(context: Context, job: JobPlan) -> list[Json]:
     if isinstance(job, ServingPlan):
-        return serving_objects(context, job)
+        found = serving_objects(context, job)
+        return clique_sets(context, found) if context.target.platform.stack == "kai" else found
     if isinstance(job, TrainingPlan):
         return training_objects(context, job)
     if isinstance(job, RecommenderPlan):

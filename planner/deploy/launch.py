@@ -6,9 +6,20 @@ from planner.deploy.context import Context, job_name
 from planner.deploy.errors import DeployError
 from planner.deploy.launch_serving import serving_files
 from planner.deploy.launch_training import training_files
-from planner.deploy.maps import SHARDING_MAP, STAGE_MAP, TORCHREC_PLAN, sharding_map, stage_map, torchrec_plan
+from planner.deploy.maps import (
+    ENSEMBLE_MAP,
+    SHARDING_MAP,
+    STAGE_MAP,
+    TORCHREC_PLAN,
+    ensemble_map,
+    sharding_map,
+    stage_map,
+    torchrec_plan,
+)
 from planner.deploy.ports import LaunchPorts
 from planner.deploy.target import Target
+from planner.deploy.triton import triton_files
+from planner.placement.ensemble_plan import EnsemblePlan
 from planner.placement.plan import Plan, ServingPlan, TrainingPlan
 from planner.placement.recommender_plan import RecommenderPlan
 from planner.topology.cluster import Topology
@@ -51,6 +62,8 @@ def launch_files(
             found = training_files(context, job, ports)
         elif isinstance(job, RecommenderPlan):
             found = {SHARDING_MAP: sharding_map(job), TORCHREC_PLAN: torchrec_plan(job)}
+        elif isinstance(job, EnsemblePlan):
+            found = {ENSEMBLE_MAP: ensemble_map(job), **triton_files(job)}
         else:
             found = {STAGE_MAP: stage_map(job)}
         files |= {f"{job_name(job)}/{name}": text for name, text in found.items()}

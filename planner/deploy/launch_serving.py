@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from planner.deploy.arguments import (
+    MOVED_CACHES,
     check_degrees,
     layer_partition,
     model_path,
     vllm_arguments,
+    vllm_copy_arguments,
     vllm_group_arguments,
 )
 from planner.deploy.capacity import num_workers
@@ -24,6 +28,10 @@ from planner.deploy.verify_start import NAME, planned, verify_script
 from planner.placement.bindings import as_core_list
 from planner.placement.plan import Replica, ServingPlan
 from planner.workload import ServingJob
+
+POOLS = "pools.json"
+"""File with the addresses of servers that compute prompts and of those that generate, for a router."""
+ROLES = ("prefill", "decode")
 
 _START = """\
 # Starts every script of this host, and stops them all when one ends.
@@ -56,11 +64,18 @@ def serving_files(context: Context, job: ServingPlan, ports: LaunchPorts) -> dic
     """Return the launch files of a serving job by name."""
     files: dict[str, str] = {}
     rows: list[tuple[str, str]] = []
-    check_degrees(job)
-    for replica in sorted(job.replicas, key=lambda replica: natural_key(replica.name)):
-        found = _replica_files(context, job, replica, ports)
-        files |= {name: text for name, _, text in found}
-        rows += [(host, name) for name, host, _ in found]
+    parts = job.pools()
+    addresses: dict[str, list[str]] = {}
+    for role, part in zip(ROLES, parts, strict=False):
+        check_degrees(part)
+        for replica in sorted(part.replicas, key=lambda replica: natural_key(replica.name)):
+            sockets = _sockets(context, part, replica, ports, moves=len(parts) > 1)
+            found = _replica_files(context, part, replica, ports, sockets)
+            files |= {name: text for name, _, text in found}
+            rows += [(host, name) for name, host, _ in found]
+            addresses.setdefault(role, []).append(sockets.address)
+    if len(parts) > 1:
+        files[POOLS] = json.dumps(addresses, indent=2) + "\n"
     rows.sort(key=lambda row: (natural_key(row[0]), natural_key(row[1])))
     files["start.sh"] = script(
         f"Starts what job {job.name} of plan {context.plan.name} runs on this host.", _START
@@ -70,8 +85,39 @@ def serving_files(context: Context, job: ServingPlan, ports: LaunchPorts) -> dic
     return files
 
 
+@dataclass(frozen=True)
+class _Sockets:
+    """Ports of a replica on its first host: of the server, of its process group, of moved caches."""
+
+    host: str
+    server: int
+    group: int
+    caches: int | None
+
+    @property
+    def address(self) -> str:
+        """Where requests go."""
+        return f"http://{self.host}:{self.server}"
+
+
+def _sockets(
+    context: Context, job: ServingPlan, replica: Replica, ports: LaunchPorts, *, moves: bool
+) -> _Sockets:
+    """Return the ports of a replica; with ``moves`` some for caches that cross from pool to pool."""
+    shares = context.reader(job).shares(replica.gpus())
+    if not shares:
+        return _Sockets(replica.node, 0, 0, None)
+    node = shares[0].node.name
+    return _Sockets(
+        host_name(shares[0].node),
+        ports.servers.take(node),
+        ports.groups.take(node) if len(shares) > 1 else 0,
+        ports.caches.take(node, job.strategy.adp) if moves else None,
+    )
+
+
 def _replica_files(
-    context: Context, job: ServingPlan, replica: Replica, ports: LaunchPorts
+    context: Context, job: ServingPlan, replica: Replica, ports: LaunchPorts, sockets: _Sockets
 ) -> list[tuple[str, str, str]]:
     """Return name, host and text of the scripts of a replica: stages, then servers."""
     folder, found = dns_label(replica.name), []
@@ -83,14 +129,9 @@ def _replica_files(
             (f"{folder}/stage-{dns_label(pool.name)}.sh", host, _stage_script(context, job, pool, port))
         )
     shares = context.reader(job).shares(replica.gpus())
-    if not shares:
-        return found
-    leader = shares[0]
-    port = ports.servers.take(leader.node.name)
-    group = ports.groups.take(leader.node.name) if len(shares) > 1 else 0
     for index, share in enumerate(shares):
         env = {**stage_env, **memory_modes(replica)} if index == 0 else {}
-        text = _server_script(context, job, replica, shares, index, port, group, env)
+        text = _server_script(context, job, replica, shares, index, sockets, env)
         found.append((f"{folder}/serve-{index}.sh", host_name(share.node), text))
     return found
 
@@ -108,16 +149,25 @@ def _server_script(
     replica: Replica,
     shares: Sequence[Share],
     index: int,
-    port: int,
-    group: int,
+    sockets: _Sockets,
     env: Mapping[str, str],
 ) -> str:
     program, share, spec = context.target.program(job.name), shares[index], context.jobs.get(job.name)
     arguments = vllm_arguments(
-        job, spec if isinstance(spec, ServingJob) else None, model_path(job.model, program), str(port)
+        job,
+        spec if isinstance(spec, ServingJob) else None,
+        model_path(job.model, program),
+        str(sockets.server),
     )
-    if len(shares) > 1:
-        master = host_name(shares[0].node)
+    group = sockets.group
+    if sockets.caches is not None:
+        arguments.append(MOVED_CACHES)
+        own = {"HOST": host_name(share.node), "PORT": str(sockets.caches)}
+        env = {**env, **{f"VLLM_NIXL_SIDE_CHANNEL_{name}": value for name, value in own.items()}}
+    master = host_name(shares[0].node)
+    if len(shares) > 1 and job.strategy.adp > 1:
+        arguments += vllm_copy_arguments(job, share.ranks, master, group, head=index == 0)
+    elif len(shares) > 1:
         joined = vllm_group_arguments(len(shares), str(index), master, head=index == 0)
         arguments += [
             f"--master-port={group}" if word.startswith("--master-port") else word for word in joined

@@ -19,6 +19,7 @@ ORDER = (
     "ServiceAccount",
     "ConfigMap",
     "Topology",
+    "ClusterTopologyBinding",
     "ResourceFlavor",
     "ClusterQueue",
     "LocalQueue",
@@ -31,6 +32,7 @@ ORDER = (
     "Deployment",
     "StatefulSet",
     "LeaderWorkerSet",
+    "PodCliqueSet",
     "JobSet",
     "DaemonSet",
     "Service",
@@ -40,6 +42,7 @@ ORDER = (
     "PodMonitor",
     "PrometheusRule",
     "AnalysisTemplate",
+    "Rollout",
     "MetricTemplate",
 )
 """Kinds in the order of their files: what others refer to comes first."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from planner.deploy.context import Context, job_name
 from planner.deploy.errors import DeployError
-from planner.deploy.maps import SHARDING_MAP, STAGE_MAP, sharding_map, stage_map
+from planner.deploy.maps import ENSEMBLE_MAP, SHARDING_MAP, STAGE_MAP, ensemble_map, sharding_map, stage_map
 from planner.deploy.names import dns_label
+from planner.placement.ensemble_plan import EnsemblePlan
 from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.recommender_plan import RecommenderPlan
 
@@ -18,7 +19,7 @@ LARGEST_MAP = 2**20 - 2**14
 """Bytes that fit into a ConfigMap beside its metadata (the API server's limit is 1 MiB)."""
 
 
-def map_objects(context: Context, job: OperatorsPlan | RecommenderPlan) -> list[Json]:
+def map_objects(context: Context, job: OperatorsPlan | RecommenderPlan | EnsemblePlan) -> list[Json]:
     """Return the ConfigMap with the map of a job, compressed where the text is larger than one may hold.
 
     Raises
@@ -26,8 +27,12 @@ def map_objects(context: Context, job: OperatorsPlan | RecommenderPlan) -> list[
     DeployError
         If even the compressed map is too large; the launch files have it.
     """
-    key = SHARDING_MAP if isinstance(job, RecommenderPlan) else STAGE_MAP
-    text = sharding_map(job) if isinstance(job, RecommenderPlan) else stage_map(job)
+    if isinstance(job, EnsemblePlan):
+        key, text = ENSEMBLE_MAP, ensemble_map(job)
+    elif isinstance(job, RecommenderPlan):
+        key, text = SHARDING_MAP, sharding_map(job)
+    else:
+        key, text = STAGE_MAP, stage_map(job)
     name = dns_label(f"{job_name(job)}-map")
     labels = context.labels("planner-map", job_name(job), job.kind, context.plan.name)
     meta = context.meta(name, labels) | {"annotations": context.annotations(job)}

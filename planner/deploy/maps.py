@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from planner.placement.ensemble_plan import EnsemblePlan
 from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.recommender import placement_of
 from planner.placement.recommender_plan import PlacedTable, RecommenderPlan
@@ -13,6 +14,7 @@ from planner.placement.torchrec_plan import export_plan
 
 SHARDING_MAP = "sharding.json"
 STAGE_MAP = "stages.json"
+ENSEMBLE_MAP = "ensemble.json"
 TORCHREC_PLAN = "torchrec-plan.json"
 
 
@@ -76,3 +78,22 @@ def stage_map(job: OperatorsPlan) -> str:
         "moves": [{"operator": move.operator, "from": move.source, "to": move.targets} for move in job.moves],
     }
     return json.dumps(found, indent=1) + "\n"
+
+
+def ensemble_devices(job: EnsemblePlan) -> dict[str, list[tuple[str, int | None]]]:
+    """Return the GPUs and slices in use by node, in order: the GPU and the memory slice that it starts at."""
+    found: dict[str, list[tuple[str, int | None]]] = {}
+    for gpu, start in sorted({(each.gpu, each.start) for each in job.instances}, key=repr):
+        found.setdefault(gpu.split("/", 1)[0], []).append((gpu, start))
+    return found
+
+
+def ensemble_map(job: EnsemblePlan) -> str:
+    """Return the devices, pools, instances, routes and transfers of an ensemble as the plan has them."""
+    whole = job.model_dump(mode="json")
+    kept = ("name", "model", "pools", "instances", "routes", "transfers")
+    devices = {
+        node: [{"gpu": gpu, "slice": start} for gpu, start in order]
+        for node, order in ensemble_devices(job).items()
+    }
+    return json.dumps({"devices": devices} | {key: whole[key] for key in kept}, indent=1) + "\n"

@@ -1,22 +1,18 @@
-"""Components of a bundle: what is watched, the gate of a roll-out, and the agent on every node."""
+"""Components of a bundle: what is watched, and the gate of a roll-out."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from planner import __version__
 from planner.deploy.context import Context, job_name
 from planner.deploy.names import dns_label
-from planner.deploy.pods import pod_spec
 from planner.deploy.series import Series, series_table
 from planner.placement.plan import JobPlan, ServingPlan
 
 Json = dict[str, Any]
-AGENT_IMAGE = "registry.example.org/planner/agent"
-AGENT_PORT = 9410
 PROMETHEUS = "http://prometheus.monitoring:9090"
 MARGIN = 1.25
 """Latency that a roll-out may show over the predicted 99th percentile."""
@@ -24,7 +20,7 @@ _NAME = "app.kubernetes.io/name"
 
 
 def components(context: Context) -> dict[str, list[Json]]:
-    """Return the objects of every component by its name."""
+    """Return the objects of the components that watch and gate, by name."""
     jobs = sorted(context.plan.jobs, key=lambda job: job.name)
     serving = [job for job in jobs if isinstance(job, ServingPlan)]
     return {
@@ -35,7 +31,6 @@ def components(context: Context) -> dict[str, list[Json]]:
             *(pod_monitor(context, job) for job in serving),
         ],
         "canary": [one for job in serving for one in gate(context, job)],
-        "agent": agent(context),
     }
 
 
@@ -63,7 +58,8 @@ def _number(value: float) -> str:
     return f"{value:.6g}".replace("e+", "e")
 
 
-def _meta(context: Context, name: str, **labels: str) -> Json:
+def component_meta(context: Context, name: str, **labels: str) -> Json:
+    """Return the metadata of an object of a component."""
     own = {"app.kubernetes.io/part-of": "planner", "app.kubernetes.io/managed-by": "planner", **labels}
     return {"name": name, "namespace": context.target.namespace, "labels": own}
 
@@ -74,7 +70,7 @@ def counters(context: Context) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _meta(context, "planner-dcgm-counters"),
+        "metadata": component_meta(context, "planner-dcgm-counters"),
         "data": {
             "metrics": "\n".join(line.replace(", 1 healthy, 2 not", "; 1 healthy; 2 not") for line in lines)
             + "\n"
@@ -90,7 +86,7 @@ def rules(context: Context, job: JobPlan) -> Json:
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": _meta(context, name),
+        "metadata": component_meta(context, name),
         "spec": {"groups": [{"name": name, "interval": "15s", "rules": filled}]},
     }
 
@@ -108,7 +104,7 @@ def dashboard(context: Context) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _meta(context, "planner-dashboard", grafana_dashboard="1"),
+        "metadata": component_meta(context, "planner-dashboard", grafana_dashboard="1"),
         "data": {"planner.json": json.dumps(page, indent=1, sort_keys=True, ensure_ascii=True) + "\n"},
     }
 
@@ -135,7 +131,7 @@ def pod_monitor(context: Context, job: ServingPlan) -> Json:
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        "metadata": _meta(context, name),
+        "metadata": component_meta(context, name),
         "spec": {
             "selector": {"matchLabels": {_NAME: name}},
             "podMetricsEndpoints": [{"port": "http", "path": "/metrics", "interval": "15s"}],
@@ -143,9 +139,14 @@ def pod_monitor(context: Context, job: ServingPlan) -> Json:
     }
 
 
+def gate_name(job: str) -> str:
+    """Return the name of the gate of a job."""
+    return dns_label(f"{job}-gate")
+
+
 def gate(context: Context, job: ServingPlan) -> list[Json]:
     """Return the gates of a roll-out: an AnalysisTemplate of Argo Rollouts, a MetricTemplate of Flagger."""
-    own, name = figures(context, job), dns_label(f"{job_name(job)}-gate")
+    own, name = figures(context, job), gate_name(job_name(job))
     query = "plan:request_latency_seconds:p99"
     metrics = [_gated("p99", query, "len(result) > 0 && result[0] <= {{args.p99-budget-seconds}}")]
     arguments = [{"name": "p99-budget-seconds", "value": own["p99"]}]
@@ -162,13 +163,13 @@ def gate(context: Context, job: ServingPlan) -> list[Json]:
         {
             "apiVersion": "argoproj.io/v1alpha1",
             "kind": "AnalysisTemplate",
-            "metadata": _meta(context, name),
+            "metadata": component_meta(context, name),
             "spec": {"args": arguments, "metrics": metrics},
         },
         {
             "apiVersion": "flagger.app/v1beta1",
             "kind": "MetricTemplate",
-            "metadata": _meta(context, name),
+            "metadata": component_meta(context, name),
             "spec": {"provider": {"type": "prometheus", "address": PROMETHEUS}, "query": query},
         },
     ]
@@ -182,108 +183,6 @@ def _gated(name: str, query: str, condition: str) -> Json:
         "failureLimit": 1,
         "successCondition": condition,
         "provider": {"prometheus": {"address": PROMETHEUS, "query": query}},
-    }
-
-
-def agent(context: Context) -> list[Json]:
-    """Return the agent on every GPU node: account, DaemonSet, network policy, and the rule for its labels."""
-    name, labels = "planner-agent", {_NAME: "planner-agent", "app.kubernetes.io/part-of": "planner"}
-    selector = {"matchLabels": {_NAME: name}}
-    port = {"name": "metrics", "containerPort": AGENT_PORT, "protocol": "TCP"}
-    probe = {"httpGet": {"path": "/healthz", "port": "metrics"}}
-    amounts = {"cpu": "100m", "memory": "128Mi", "ephemeral-storage": "64Mi"}
-    folder = "/etc/kubernetes/node-feature-discovery/features.d"
-    pod = pod_spec(
-        context.target, name, [], affinity={}, tolerations=[{"operator": "Exists", "effect": "NoSchedule"}]
-    )
-    pod.pop("fsGroup", None)
-    pod["nodeSelector"] = {"nvidia.com/gpu.present": "true"}
-    pod["containers"] = [
-        {
-            "name": "agent",
-            "image": f"{AGENT_IMAGE}:{__version__}",
-            "imagePullPolicy": "Always",
-            "args": ["agent", f"--port={AGENT_PORT}", "--name=$(NODE_NAME)", "--labels=/features.d/planner"],
-            "env": [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
-            "ports": [port],
-            "resources": {"requests": amounts, "limits": dict(amounts)},
-            "readinessProbe": {"httpGet": {"path": "/ready", "port": "metrics"}, "periodSeconds": 15},
-            "livenessProbe": {**probe, "periodSeconds": 30},
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "runAsNonRoot": True,
-                "runAsUser": context.target.user,
-                "runAsGroup": context.target.user,
-                "capabilities": {"drop": ["ALL"]},
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "volumeMounts": [{"name": "features", "mountPath": "/features.d"}],
-        }
-    ]
-    pod["volumes"] = [{"name": "features", "hostPath": {"path": folder, "type": "Directory"}}]
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": _meta(context, name, **labels),
-            "automountServiceAccountToken": False,
-        },
-        {
-            "apiVersion": "apps/v1",
-            "kind": "DaemonSet",
-            "metadata": _meta(context, name, **labels),
-            "spec": {
-                "selector": selector,
-                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
-                "template": {"metadata": {"labels": labels}, "spec": pod},
-            },
-        },
-        _scrapes(context, name, selector),
-        {
-            "apiVersion": "monitoring.coreos.com/v1",
-            "kind": "PodMonitor",
-            "metadata": _meta(context, name),
-            "spec": {"selector": selector, "podMetricsEndpoints": [{"port": "metrics", "interval": "30s"}]},
-        },
-        _feature_rule(context),
-    ]
-
-
-def _scrapes(context: Context, name: str, selector: Mapping[str, Any]) -> Json:
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": _meta(context, name),
-        "spec": {
-            "podSelector": dict(selector),
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": [{"port": "metrics", "protocol": "TCP"}]}],
-        },
-    }
-
-
-def _feature_rule(context: Context) -> Json:
-    """Return the rule that turns what the agents wrote into labels of the planner's own domain."""
-    feature = [
-        {
-            "feature": "local.label",
-            "matchExpressions": {context.target.key("links-verified"): {"op": "IsTrue"}},
-        }
-    ]
-    return {
-        "apiVersion": "nfd.k8s-sigs.io/v1alpha1",
-        "kind": "NodeFeatureRule",
-        "metadata": {"name": "planner-links", "labels": {"app.kubernetes.io/managed-by": "planner"}},
-        "spec": {
-            "rules": [
-                {
-                    "name": "links verified by the planner's agent",
-                    "labels": {context.target.key("ready"): "true"},
-                    "matchFeatures": feature,
-                }
-            ]
-        },
     }
 
 

@@ -12,6 +12,29 @@ from planner.deploy.capabilities import LabelProfile, Stack, capabilities, earli
 _UUID = re.compile(r"(GPU|MIG)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NUMA_ATTRIBUTE = "resource.kubernetes.io/numaNode"
 COMPONENTS = ("monitoring", "canary", "agent")
+CpuPolicy = Literal["none", "static"]
+MemoryPolicy = Literal["None", "Static"]
+TopologyPolicy = Literal["none", "best-effort", "restricted", "single-numa-node"]
+TopologyScope = Literal["container", "pod"]
+
+
+@dataclass(frozen=True)
+class Kubelet:
+    """Policies of a kubelet, by the words of its KubeletConfiguration; the defaults hold stages in place."""
+
+    cpu_manager: CpuPolicy = "static"
+    memory_manager: MemoryPolicy = "Static"
+    topology_manager: TopologyPolicy = "single-numa-node"
+    topology_scope: TopologyScope = "container"
+
+    def configuration(self) -> dict[str, str]:
+        """Return the fields of a KubeletConfiguration."""
+        return {
+            "cpuManagerPolicy": self.cpu_manager,
+            "memoryManagerPolicy": self.memory_manager,
+            "topologyManagerPolicy": self.topology_manager,
+            "topologyManagerScope": self.topology_scope,
+        }
 
 
 @dataclass(frozen=True)
@@ -34,6 +57,8 @@ class Platform:
         Whether pods are held to the very GPUs of the plan rather than to equal ones.
     gpu_ids
         UUID of each GPU by ``NODE/GPU``, as the driver reports it; exact claims need those of their GPUs.
+    kubelet
+        Policies of the kubelets; where absent, those that the plan needs are required of the nodes.
     components
         Optional parts that the root kustomization includes, of `COMPONENTS`.
     """
@@ -46,6 +71,7 @@ class Platform:
     exact: bool = False
     gpu_ids: Mapping[str, str] = field(default_factory=dict)
     components: tuple[str, ...] = ()
+    kubelet: Kubelet | None = None
 
     @property
     def scheduler(self) -> Stack:

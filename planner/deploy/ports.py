@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from planner.deploy.stages import FIRST_PORT
 from planner.deploy.trainer import PORT
 
+CACHE_PORT = 5600
+"""First port on which servers tell one another where caches are: that of vLLM, one for each rank."""
+
 
 @dataclass
 class Ports:
@@ -15,21 +18,23 @@ class Ports:
     first: int
     used: dict[str, int] = field(default_factory=dict)
 
-    def take(self, node: str) -> int:
-        """Return the next free port of a node."""
-        self.used[node] = self.used.get(node, -1) + 1
-        return self.first + self.used[node]
+    def take(self, node: str, count: int = 1) -> int:
+        """Return the next free port of a node, the first of ``count`` in a row."""
+        place = self.used.get(node, -1) + 1
+        self.used[node] = place + count - 1
+        return self.first + place
 
 
 @dataclass
 class LaunchPorts:
-    """Ports of all jobs of a plan: inference servers, CPU stages, and rendezvous of process groups."""
+    """Ports of all jobs of a plan: servers, CPU stages, rendezvous of process groups, moved caches."""
 
     servers: Ports
     stages: Ports
     groups: Ports
+    caches: Ports
 
     @classmethod
     def starting_at(cls, server: int) -> LaunchPorts:
         """Return fresh ports, those of servers counted from ``server``."""
-        return cls(Ports(server), Ports(FIRST_PORT), Ports(PORT))
+        return cls(Ports(server), Ports(FIRST_PORT), Ports(PORT), Ports(CACHE_PORT))

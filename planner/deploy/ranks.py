@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from planner.deploy.cores import domain_number
 from planner.deploy.errors import DeployError
 from planner.deploy.shares import Place, Share, host_name, nccl_environment
+from planner.deploy.verify_start import NAME as VERIFY
+from planner.deploy.verify_start import verify_script
 from planner.placement.bindings import as_core_list
 
 NOTHING = "-"
@@ -32,8 +34,8 @@ class RankTables:
 
     @property
     def files(self) -> dict[str, str]:
-        """The tables and the script by file name."""
-        return {BIND: BIND_SCRIPT, NODES: self.nodes, PLACES: self.places}
+        """The tables and the scripts by file name."""
+        return {BIND: BIND_SCRIPT, VERIFY: verify_script(), NODES: self.nodes, PLACES: self.places}
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,18 @@ case "$mode" in
     exit 1
     ;;
 esac
-exec "${bind[@]}" "$@"
+
+# The program starts through verify.sh, which says what the rank did not get; see there for PLANNER_VERIFY.
+verify=()
+if [[ -r "$here/verify.sh" ]]; then
+  [[ "${PLANNER_BIND:-strict}" == strict ]] || cores=- numa=-
+  names=-
+  case "$ports" in
+    NCCL_*=*) names="${ports#*=}" names="${names#=}" ;;
+  esac
+  verify=(bash "$here/verify.sh" "$cores" "$numa" "$visible" "$names")
+fi
+exec "${bind[@]}" "${verify[@]}" "$@"
 """
 
 

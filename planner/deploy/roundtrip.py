@@ -10,14 +10,17 @@ from typing import Any
 from planner.deploy.apiserver import problems_of
 from planner.deploy.apiserver.metadata import metadata
 from planner.deploy.capacity import pods_of
-from planner.deploy.claims import GPU_CLASS, MIG_CLASS
+from planner.deploy.claims import GPU_CLASS, GROUPED, MIG_CLASS
 from planner.deploy.context import Context, job_name
+from planner.deploy.domains import domains
 from planner.deploy.errors import DeployError
-from planner.deploy.expand import PodSet, made_templates, pod_sets
+from planner.deploy.expand import CUSTOM, PodSet, made_templates, pod_sets
+from planner.deploy.kubelet import policies
 from planner.deploy.scheduler import Cluster, bind, schedule
 from planner.deploy.scheduler.cluster import repelled
 from planner.deploy.scheduler.numa import take
 from planner.deploy.shares import host_name
+from planner.deploy.slicing import cuts
 from planner.deploy.validate import pod_templates, show, validate
 from planner.deploy.world import cluster_objects
 from planner.placement.plan import JobPlan, ServingPlan
@@ -58,7 +61,7 @@ def verify(context: Context, objects: Sequence[Json], added: Sequence[Json]) -> 
 
 def _lifted(item: Json) -> Iterator[str]:
     """Yield what is wrong with the pods inside custom kinds, which the API server does not look at."""
-    if item["kind"] in ("LeaderWorkerSet", "JobSet"):
+    if item["kind"] in CUSTOM:
         for template in pod_templates(dict(item)):
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", **template["metadata"]}}
             yield from metadata(pod)
@@ -67,14 +70,9 @@ def _lifted(item: Json) -> Iterator[str]:
 
 def world(context: Context) -> list[dict[str, Any]]:
     """Return the objects of the cluster of a plan, as the target and its requirements have it."""
-    spans = any(
-        len(share.numas) > 1
-        for job in context.plan.jobs
-        for gpus in pods_of(job)
-        for share in context.reader(job).shares(gpus)
+    return cluster_objects(
+        context.topology, context.target, kubelets=policies(context), cut=cuts(context.plan)
     )
-    slices = [job.mig for job in context.plan.jobs if isinstance(job, ServingPlan) and job.mig]
-    return cluster_objects(context.topology, context.target, aligned=not spans, slices=slices)
 
 
 def land(objects: Iterable[Json], cluster_of: Sequence[Json]) -> list[Landing]:
@@ -121,7 +119,8 @@ def misplaced(context: Context, objects: Sequence[Json], landings: Sequence[Land
     """Yield where a cluster would differ from the plan.
 
     Each job must have as many GPUs of each node as the plan gives it there; where nodes are picked by labels,
-    of each type of machine. Exact claims must get the very GPUs.
+    of each kind of machine, in no more domains of the fabric. Exact claims must get the very GPUs, others
+    GPUs with the same place among the links of their node: equal ones, so that the plan costs the same.
     """
     for landing in landings:
         if landing.node is None:
@@ -148,13 +147,59 @@ def _job_misplaced(
         real[str(landing.node)] += count
         named = named and (_named(landing.pods.pod["spec"]) or not count)
     if not named:
-        kinds = {host_name(node): node.machine.name for node in context.topology.nodes}
+        kinds = {host_name(node): context.kinds.of(node.machine) for node in context.topology.nodes}
         planned, real = _by_kind(planned, kinds), _by_kind(real, kinds)
+        yield from _torn(context, job, landings)
     if +real != +planned:
-        yield f"job {job.name!r}: pods would take GPUs of {_show(+real)}, but the plan has {_show(+planned)}"
+        names = {context.kinds.of(node.machine): node.machine.name for node in context.topology.nodes}
+        wrong, right = _show(+real, names), _show(+planned, names)
+        yield f"job {job.name!r}: pods would take GPUs of {wrong}, but the plan has {right}"
     devices = {f"{one.node}/{name}" for one in landings for name in one.devices if name.startswith("gpu-")}
     if context.target.platform.exact and devices != set(_planned_devices(context, job.gpus())):
         yield f"job {job.name!r}: claims would get {sorted(devices)[:4]}, which are not the plan's GPUs"
+    elif devices and not (isinstance(job, ServingPlan) and job.mig):
+        yield from _unequal(context, job, landings)
+
+
+def _unequal(context: Context, job: JobPlan, landings: Sequence[Landing]) -> Iterator[str]:
+    """Yield claims that get GPUs which stand otherwise among the links of their node than planned ones."""
+    planned = Counter(
+        context.kinds.of(share.machine, [place.gpu for place in share.places])
+        for gpus in pods_of(job)
+        for share in context.reader(job).shares(gpus)
+    )
+    machines = {host_name(node): node.machine for node in context.topology.nodes}
+    for one in landings:
+        own = [name for name in one.devices if name.startswith("gpu-")]
+        if own and one.node is not None:
+            machine = machines[one.node]
+            gpus = [machine.gpus[int(name.removeprefix("gpu-"))].name for name in own]
+            shape = context.kinds.of(machine, gpus)
+            if not planned[shape]:
+                yield (
+                    f"job {job.name!r}: a claim would get {', '.join(gpus)} of {one.node}, which are linked "
+                    "otherwise than the planned GPUs; use exact: true with gpu_ids"
+                )
+            planned[shape] -= 1
+
+
+def _torn(context: Context, job: JobPlan, landings: Sequence[Landing]) -> Iterator[str]:
+    """Yield groups of pods that would lie in more domains of the fabric than the plan has them in."""
+    found = domains(context.topology)
+    names = {host_name(node): node.name for node in context.topology.nodes}
+    groups: dict[str, set[str]] = {}
+    for one in landings:
+        groups.setdefault(" ".join(one.pods.owner.split()[:2]), set()).add(names[str(one.node)])
+    for level in ("accelerator", "leaf"):
+        of = found.of(level)
+        most = max(len({of.get(gpu.partition("/")[0]) for gpu in gpus}) for gpus in pods_of(job))
+        for owner, nodes in sorted(groups.items()):
+            if owner.split()[0] in GROUPED and len({of.get(node) for node in nodes}) > most:
+                yield (
+                    f"{owner}: pods would lie in {len({of.get(node) for node in nodes})} domains "
+                    f"({'NVLink' if level == 'accelerator' else 'leaf switches'}), but the plan has {most}; "
+                    f"no label of profile {context.target.platform.labels!r} holds them together"
+                )
 
 
 _PART = "app.kubernetes.io/part-of"
@@ -207,6 +252,6 @@ def _by_kind(counts: Counter[str], kinds: Mapping[str, str]) -> Counter[str]:
     return found
 
 
-def _show(counts: Counter[str]) -> str:
-    rows = [f"{name} {count}" for name, count in sorted(counts.items())]
+def _show(counts: Counter[str], names: Mapping[str, str]) -> str:
+    rows = sorted(f"{names.get(name, name)} {count}" for name, count in counts.items())
     return ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.deploy.affinity import gpu_resource
-from planner.deploy.arguments import layer_partition, model_path, vllm_arguments, vllm_group_arguments
+from planner.deploy.arguments import (
+    MOVED_CACHES,
+    layer_partition,
+    model_path,
+    vllm_arguments,
+    vllm_group_arguments,
+)
 from planner.deploy.capacity import SHARED, HostMemory, server_memory, weight_bytes
 from planner.deploy.context import Context, show_share
 from planner.deploy.names import literal
@@ -40,15 +46,25 @@ from planner.deploy.target import SERVING_IMAGE
 from planner.placement.plan import Replica, ServingPlan
 from planner.workload import ServingJob
 
+CACHE_PORT = 5600
+"""Port by which vLLM's NixlConnector tells where caches lie (its documented default)."""
+
 
 @dataclass(frozen=True)
 class Placed:
-    """A replica read against the topology: shares of nodes, pools in its pod and pools elsewhere."""
+    """A replica read against the topology: shares of nodes, pools in its pod and pools elsewhere.
+
+    Attributes
+    ----------
+    moves
+        Whether caches of requests move between this replica and those of another pool.
+    """
 
     replica: Replica
     shares: tuple[Share, ...]
     local: tuple[Pool, ...]
     remote: tuple[Pool, ...]
+    moves: bool = False
 
     def show(self) -> str:
         """Return where the replica runs, as text."""
@@ -60,13 +76,21 @@ class Placed:
         return "; ".join([f"{self.replica.name}: {gpus}", *stages])
 
 
-def place(context: Context, job: ServingPlan, replica: Replica) -> Placed:
+def place(context: Context, job: ServingPlan, replica: Replica, *, moves: bool = False) -> Placed:
     """Return a replica read against the topology."""
     shares = context.reader(job).shares(replica.gpus())
     found = pools(context, job, replica)
     leader = shares[0] if shares else None
     local = tuple(pool for pool in found if beside(pool, leader))
-    return Placed(replica, tuple(shares), local, tuple(pool for pool in found if pool not in local))
+    return Placed(replica, tuple(shares), local, tuple(pool for pool in found if pool not in local), moves)
+
+
+def cache_environment() -> dict[str, str | tuple[str]]:
+    """Return the variables by which servers find one another's caches."""
+    return {
+        "VLLM_NIXL_SIDE_CHANNEL_HOST": ("status.podIP",),
+        "VLLM_NIXL_SIDE_CHANNEL_PORT": str(CACHE_PORT),
+    }
 
 
 def start_budget(context: Context, job: ServingPlan) -> float:
@@ -112,6 +136,8 @@ def server_container(
     path = model_path(job.model, program)
     arguments = vllm_arguments(job, spec if isinstance(spec, ServingJob) else None, path, str(target.port))
     arguments = [literal(word) for word in (*arguments, *program.arguments)]
+    if item.moves:
+        arguments.append(literal(MOVED_CACHES))
     if spans:
         arguments += vllm_group_arguments(
             len(item.shares), "$(LWS_WORKER_INDEX)", "$(LWS_LEADER_ADDRESS)", head=head
@@ -124,9 +150,10 @@ def server_container(
         **(addresses(job, item.local, item.remote) if head else {}),
         **(memory_modes(item.replica) if head else {}),
         **({"VLLM_HOST_IP": ("status.podIP",)} if spans else {}),
+        **(cache_environment() if item.moves else {}),
         **program.env,
     }
-    devices = {gpu_resource(vendor, job.mig): share.num_gpus}
+    devices = {gpu_resource(vendor, job.mig, target): share.num_gpus}
     rdma = {target.rdma_resource: 1} if spans and target.rdma_resource else {}
     memory = host_memory(context, job, item, share)
     return Container(
@@ -141,7 +168,10 @@ def server_container(
         command=[literal(word) for word in program.command or ("vllm", "serve")],
         arguments=arguments,
         env=env,
-        ports={"http": target.port} if head else {},
+        ports={
+            **({"http": target.port} if head else {}),
+            **({"caches": CACHE_PORT} if item.moves else {}),
+        },
         volumes=_volumes(context, job, memory),
         probes=http_probes("http", start_budget(context, job)) if head else {},
         capabilities=["IPC_LOCK"] if rdma else [],

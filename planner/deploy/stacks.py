@@ -46,6 +46,8 @@ def num_pods(item: Json) -> int:
         return int(spec["replicas"] * spec["leaderWorkerTemplate"]["size"])
     if item["kind"] == "JobSet":
         return sum(job["replicas"] * job["template"]["spec"]["parallelism"] for job in spec["replicatedJobs"])
+    if item["kind"] == "PodCliqueSet":
+        return int(sum(spec["replicas"] * one["spec"]["replicas"] for one in spec["template"]["cliques"]))
     return int(spec.get("replicas", 1))
 
 

@@ -114,6 +114,8 @@ class Target:
     machine_labels
         Labels that pick the nodes of a machine type, such as ``nvidia.com/gpu.product``; used where a job has
         more nodes than `most_hostnames`.
+    portable
+        Whether pods go to any nodes that are as good as the planned ones, rather than to these by name.
     nic_names
         Name in the operating system of a network port of the topology.
     rdma_resource
@@ -139,6 +141,7 @@ class Target:
     model_claim: str | None = "models"
     machine_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     most_hostnames: int = 64
+    portable: bool = False
     nic_names: Mapping[str, str] = field(default_factory=dict)
     rdma_resource: str | None = None
     scheduler: str | None = None
@@ -159,6 +162,8 @@ class Target:
             )
         else:
             reasons += self.platform.refusals(self.version)
+        if self.portable and self.platform.exact:
+            reasons.append("exact GPUs are those of named nodes, so that a plan cannot be portable as well")
         if self.user < 1:
             reasons.append(f"user {self.user} is not allowed: containers do not run as root")
         if not 1024 <= self.port <= 8999:

@@ -111,7 +111,7 @@ def trainer(
             cpus,
             memory.total,
             scratch_bytes(target.sizing, cache=True),
-            {gpu_resource(vendor, None): group.num_ranks} | rdma,
+            {gpu_resource(vendor, None, target): group.num_ranks} | rdma,
         ),
         command=_torchrun(group, nodes, master),
         arguments=[literal(word) for word in (*words, *program.arguments)],

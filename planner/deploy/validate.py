@@ -68,6 +68,9 @@ def pod_templates(item: Json) -> list[Json]:
     if item["kind"] == "LeaderWorkerSet":
         group = spec["leaderWorkerTemplate"]
         return [group[name] for name in ("leaderTemplate", "workerTemplate") if name in group]
+    if item["kind"] == "PodCliqueSet":
+        cliques = spec["template"]["cliques"]
+        return [{"metadata": {"labels": one["labels"]}, "spec": one["spec"]["podSpec"]} for one in cliques]
     if item["kind"] == "JobSet":
         return [job["template"]["spec"]["template"] for job in spec["replicatedJobs"]]
     return [spec["template"]] if "template" in spec else []

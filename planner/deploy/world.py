@@ -6,15 +6,28 @@ What a topology does not say is what the target asks of the nodes: labels, kubel
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from planner.deploy.affinity import ARCH, GPU_RESOURCES, HOSTNAME, kubernetes_arch, machine_labels
+from planner.deploy.affinity import (
+    ARCH,
+    GPU_RESOURCES,
+    HOSTNAME,
+    KIND,
+    gpu_resource,
+    kubernetes_arch,
+    machine_labels,
+)
 from planner.deploy.domains import Domains, domains
+from planner.deploy.equivalence import kind_of_machine
+from planner.deploy.platform import Kubelet
 from planner.deploy.pods import quantity
 from planner.deploy.shares import host_name
+from planner.deploy.slicing import INSTANCE_SLICES, STRATEGY, compute_slices
 from planner.deploy.target import GIB, Target
 from planner.topology.cluster import Node, Topology
+from planner.topology.models import Gpu
 
 Json = dict[str, Any]
 DRIVER = "gpu.nvidia.com"
@@ -23,32 +36,41 @@ CHANNEL_CLASS = "compute-domain-default-channel.nvidia.com"
 DRIVER_VERSION = "580.65.6"
 MOST_PODS = 110
 """Pods of a node (the kubelet's default ``maxPods``)."""
-SLICES = 7
-"""Slices of one GPU, at most (NVIDIA MIG user guide)."""
 STORAGE = 4096 * GIB
 """Ephemeral storage taken for granted on every node, which no topology states, bytes."""
 
 
+Cuts = Mapping[str, Sequence[str]]
+"""Profiles of the slices that a GPU ``NODE/GPU`` is cut into; GPUs that are not named are whole."""
+
+
 def cluster_objects(
-    topology: Topology, target: Target, *, aligned: bool = True, slices: Iterable[str] = ()
+    topology: Topology,
+    target: Target,
+    *,
+    kubelets: Mapping[str, Kubelet] | None = None,
+    cut: Cuts | None = None,
 ) -> list[Json]:
     """Return nodes, NUMA topologies, device slices and classes of a cluster.
 
     Parameters
     ----------
-    aligned
-        Whether the kubelets align CPUs, memory and devices to one NUMA domain.
-    slices
-        Profiles of the MIG slices that the GPUs are cut into.
+    kubelets
+        Policies of the kubelets by node; those of the target, else ones that align nothing, when absent.
+    cut
+        GPUs that are cut into slices; none when absent.
     """
-    found, profiles = domains(topology), sorted(set(slices))
-    marks = machine_labels(topology.nodes, target)
+    found, cut = domains(topology), cut or {}
+    types = {node.machine.name: node.machine for node in topology.nodes}
+    kinds = {name: {target.key(KIND): kind_of_machine(machine)} for name, machine in types.items()}
+    marks = {name: {**kinds[name], **found} for name, found in machine_labels(topology.nodes, target).items()}
+    plain = target.platform.kubelet or Kubelet(topology_manager="best-effort")
     objects: list[Json] = [_class(name, text) for name, text in _CLASSES.items()]
     for node in topology.nodes:
-        objects.append(_node(node, target, found, marks[node.machine.name], profiles))
-        objects.append(_numa(node, target, profiles, "single-numa-node" if aligned else "best-effort"))
+        objects.append(_node(node, target, found, marks[node.machine.name], cut))
+        objects.append(_numa(node, target, cut, (kubelets or {}).get(node.name, plain)))
         if target.platform.devices == "dra":
-            objects += _slices(node, target, found, profiles)
+            objects += _slices(node, target, found, cut)
     return objects
 
 
@@ -68,7 +90,9 @@ def _class(name: str, expression: str) -> Json:
     }
 
 
-def _labels(node: Node, target: Target, found: Domains, marks: Mapping[str, str]) -> dict[str, str]:
+def _labels(
+    node: Node, target: Target, found: Domains, marks: Mapping[str, str], cut: Cuts
+) -> dict[str, str]:
     keys = target.platform.label_keys(target.domain)
     labels = {
         HOSTNAME: host_name(node),
@@ -83,29 +107,38 @@ def _labels(node: Node, target: Target, found: Domains, marks: Mapping[str, str]
             labels.setdefault(key, home)
     if node.machine.gpus:
         labels.setdefault("nvidia.com/gpu.present", "true")
+    profiles = [one for gpu in node.machine.gpus for one in cut.get(f"{node.name}/{gpu.name}", ())]
+    if profiles and target.platform.devices == "device-plugin":
+        labels[STRATEGY] = target.platform.mig_strategy
+        if target.platform.mig_strategy == "single":
+            labels[INSTANCE_SLICES] = str(compute_slices(profiles[0]))
     return labels
 
 
-def _devices(count: int, vendors: Iterable[str], target: Target, profiles: list[str]) -> dict[str, str]:
-    """Return the extended resources of some GPUs."""
-    if not count or target.platform.devices == "dra":
+def _devices(node: Node, gpus: Sequence[Gpu], target: Target, cut: Cuts) -> dict[str, str]:
+    """Return the extended resources of some GPUs of a node: whole ones, and slices by the strategy."""
+    if target.platform.devices == "dra":
         return {}
-    if profiles:
-        return {f"nvidia.com/mig-{one.replace('+', '.')}": str(SLICES * count) for one in profiles}
-    return {GPU_RESOURCES[vendor]: str(count) for vendor in sorted(set(vendors)) if vendor in GPU_RESOURCES}
+    found: Counter[str] = Counter()
+    for gpu in gpus:
+        vendor, profiles = node.machine.device_of(gpu.name).vendor, cut.get(f"{node.name}/{gpu.name}")
+        if profiles is None:
+            found.update([GPU_RESOURCES[vendor]] if vendor in GPU_RESOURCES else [])
+        else:
+            found.update(gpu_resource(vendor, one, target) for one in profiles)
+    return {name: str(count) for name, count in sorted(found.items())}
 
 
-def _node(node: Node, target: Target, found: Domains, marks: Mapping[str, str], profiles: list[str]) -> Json:
+def _node(node: Node, target: Target, found: Domains, marks: Mapping[str, str], cut: Cuts) -> Json:
     machine, sizing = node.machine, target.sizing
     cores = sum(domain.cores for domain in machine.numa)
     memory = sum(domain.memory.value for domain in machine.numa)
-    vendors = [machine.device_of(gpu.name).vendor for gpu in machine.gpus]
     amounts = {
         "cpu": str((cores - 1) * sizing.threads_per_core),
         "memory": quantity(memory * (1 - sizing.system_memory)),
         "ephemeral-storage": quantity(STORAGE),
         "pods": str(MOST_PODS),
-        **_devices(len(machine.gpus), vendors, target, profiles),
+        **_devices(node, machine.gpus, target, cut),
     }
     if target.rdma_resource:
         amounts[target.rdma_resource] = "1000"
@@ -114,27 +147,27 @@ def _node(node: Node, target: Target, found: Domains, marks: Mapping[str, str], 
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": host_name(node), "labels": _labels(node, target, found, marks)},
+        "metadata": {"name": host_name(node), "labels": _labels(node, target, found, marks, cut)},
         "spec": {},
         "status": {"allocatable": amounts},
     }
 
 
-def _numa(node: Node, target: Target, profiles: list[str], policy: str) -> Json:
+def _numa(node: Node, target: Target, cut: Cuts, kubelet: Kubelet) -> Json:
     zones = []
     for index, domain in enumerate(node.machine.numa):
         gpus = [gpu for gpu in node.machine.gpus if gpu.numa == domain.name]
-        vendors = [node.machine.device_of(gpu.name).vendor for gpu in gpus]
         amounts = {
             "cpu": str(domain.cores * target.sizing.threads_per_core),
             "memory": quantity(domain.memory.value),
-            **_devices(len(gpus), vendors, target, profiles),
+            **_devices(node, gpus, target, cut),
         }
         rows = [
             {"name": name, "capacity": v, "allocatable": v, "available": v} for name, v in amounts.items()
         ]
         zones.append({"name": f"node-{index}", "type": "Node", "resources": rows})
-    attributes = {"topologyManagerPolicy": policy, "topologyManagerScope": "container"}
+    stated = kubelet.configuration()
+    attributes = {name: stated[name] for name in ("topologyManagerPolicy", "topologyManagerScope")}
     return {
         "apiVersion": "topology.node.k8s.io/v1alpha2",
         "kind": "NodeResourceTopology",
@@ -149,13 +182,11 @@ def gpu_uuid(gpu: str, target: Target) -> str:
     return target.platform.gpu_ids.get(gpu) or f"GPU-{uuid.uuid5(uuid.NAMESPACE_URL, gpu)}"
 
 
-def _slices(node: Node, target: Target, found: Domains, profiles: list[str]) -> list[Json]:
+def _slices(node: Node, target: Target, found: Domains, cut: Cuts) -> list[Json]:
     host = host_name(node)
     objects = []
     if node.machine.gpus:
-        entries = [
-            one for index in range(len(node.machine.gpus)) for one in _gpu(node, index, target, profiles)
-        ]
+        entries = [one for index in range(len(node.machine.gpus)) for one in _gpu(node, index, target, cut)]
         objects.append(_slice(f"{host}-gpus", host, DRIVER, entries))
     if node.name in found.accelerator:
         channel = {"name": "channel-0", "attributes": {"type": {"string": "channel"}, "id": {"int": 0}}}
@@ -178,7 +209,8 @@ def _slice(name: str, host: str, driver: str, entries: list[Json]) -> Json:
     }
 
 
-def _gpu(node: Node, index: int, target: Target, profiles: list[str]) -> list[Json]:
+def _gpu(node: Node, index: int, target: Target, cut: Cuts) -> list[Json]:
+    profiles = cut.get(f"{node.name}/{node.machine.gpus[index].name}")
     gpu, known = node.machine.gpus[index], target.platform.attributes
     device = node.machine.device_of(gpu.name)
     numa = [domain.name for domain in node.machine.numa].index(gpu.numa)
@@ -199,17 +231,11 @@ def _gpu(node: Node, index: int, target: Target, profiles: list[str]) -> list[Js
         "attributes": {name: value for name, value in values.items() if name in known},
         "capacity": {"memory": {"value": quantity(device.memory.value)}},
     }
-    if not profiles:
+    if profiles is None:
         return [entry]
-    cut = []
-    for profile in profiles:
-        for number in range(SLICES):
-            attributes = {**entry["attributes"], "profile": {"string": profile}}
-            cut.append(
-                {
-                    **entry,
-                    "name": f"gpu-{index}-mig-{profile.replace('.', '-')}-{number}",
-                    "attributes": attributes,
-                }
-            )
-    return cut
+    return [_cut(entry, profile, number) for number, profile in enumerate(profiles)]
+
+
+def _cut(entry: Json, profile: str, number: int) -> Json:
+    own = {**entry["attributes"], "profile": {"string": profile}}
+    return {**entry, "name": f"{entry['name']}-mig-{profile.replace('.', '-')}-{number}", "attributes": own}

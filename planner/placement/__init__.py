@@ -1,6 +1,9 @@
 """The placement problem, the plan, and the judge, which knows nothing of any solver."""
 
 from planner.placement.check import Problems, check, check_job, objective
+from planner.placement.ensemble import design_of, ensemble_plan
+from planner.placement.ensemble_plan import EnsemblePlan
+from planner.placement.ensemble_problem import EnsembleProblem
 from planner.placement.graphs import OperatorsProblem, operators_plan
 from planner.placement.groups import members_per_domain, serving_spans, training_spans
 from planner.placement.operators_plan import OperatorsPlan
@@ -70,6 +73,8 @@ __all__ = [
     "Binding",
     "CpuPlacement",
     "Decision",
+    "EnsemblePlan",
+    "EnsembleProblem",
     "InputReference",
     "Inputs",
     "JobPlan",
@@ -103,6 +108,8 @@ __all__ = [
     "check",
     "check_job",
     "connected_groups",
+    "design_of",
+    "ensemble_plan",
     "gpu_numbers",
     "groups_for",
     "host_options",

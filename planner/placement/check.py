@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from planner.placement.ensemble_check import ensemble_objective, ensemble_problems
+from planner.placement.ensemble_plan import EnsemblePlan
+from planner.placement.ensemble_problem import EnsembleProblem
 from planner.placement.graphs import OperatorsProblem, operators_objective, operators_problems
 from planner.placement.mixed import AnyProblem, MixedTrainingProblem, judge_mixed
 from planner.placement.mixed_plan import mixed_claims, mixed_plan_problems, placement_of
 from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.plan import JobPlan, Plan, ServingPlan, TrainingPlan
+from planner.placement.pools import judge_service, service_outcome_problems, service_problems
 from planner.placement.problem import ServingProblem, TrainingProblem
 from planner.placement.recommender import recommender_objective, recommender_problems
 from planner.placement.recommender_plan import RecommenderPlan
 from planner.placement.recommender_problem import RecommenderProblem
-from planner.placement.serving import judge_serving, serving_outcome_problems, serving_problems
 from planner.placement.stated import misplaced_transfers, stated_serving, stated_training
 from planner.placement.training import judge_training, training_memory_problems, training_problems
 
@@ -36,13 +39,13 @@ def objective(problem: AnyProblem, plan: JobPlan) -> float:
     if isinstance(problem, MixedTrainingProblem) and isinstance(plan, TrainingPlan):
         return judge_mixed(problem, placement_of(plan)).step_time
     if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
-        if problem.job.objective == "gpus":
-            return float(len(plan.gpus()))
-        return judge_serving(problem, plan.strategy, plan.replicas).latency_p99
+        return problem.value(float(len(plan.gpus())), judge_service(problem, plan).latency_p99)
     if isinstance(problem, OperatorsProblem) and isinstance(plan, OperatorsPlan):
         return operators_objective(problem, plan)
     if isinstance(problem, RecommenderProblem) and isinstance(plan, RecommenderPlan):
         return recommender_objective(problem, plan)
+    if isinstance(problem, EnsembleProblem) and isinstance(plan, EnsemblePlan):
+        return ensemble_objective(problem, plan)
     raise TypeError(f"a {type(problem).__name__} cannot judge a {plan.kind} plan")
 
 
@@ -58,15 +61,17 @@ def check_job(problem: AnyProblem, plan: JobPlan) -> list[str]:
     if isinstance(problem, MixedTrainingProblem) and isinstance(plan, TrainingPlan):
         return list(mixed_plan_problems(problem, plan))
     if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
-        found = list(serving_problems(problem, plan)) or list(misplaced_transfers(problem, plan))
+        found = list(service_problems(problem, plan)) or list(misplaced_transfers(problem, plan))
         if found:
             return found
-        served = judge_serving(problem, plan.strategy, plan.replicas)
-        return [*serving_outcome_problems(problem, plan, served), *stated_serving(problem, plan, served)]
+        served = judge_service(problem, plan)
+        return [*service_outcome_problems(problem, plan, served), *stated_serving(problem, plan, served)]
     if isinstance(problem, OperatorsProblem) and isinstance(plan, OperatorsPlan):
         return list(operators_problems(problem, plan))
     if isinstance(problem, RecommenderProblem) and isinstance(plan, RecommenderPlan):
         return list(recommender_problems(problem, plan))
+    if isinstance(problem, EnsembleProblem) and isinstance(plan, EnsemblePlan):
+        return list(ensemble_problems(problem, plan))
     return [f"{plan.name}: a {plan.kind} plan for another kind of job"]
 
 

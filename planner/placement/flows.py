@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from planner.costs.strategy import ACTIVATION_BYTES
 from planner.placement.groups import mesh_of
 from planner.placement.plan import LinkLoad, ServingPlan, Strategy, TrainingPlan
+from planner.placement.pools import cache_holders, cache_pairs
 from planner.placement.problem import ServingProblem, TrainingProblem, gpu_numbers
+from planner.placement.serving import serving_model
 from planner.topology import Router
+from planner.workload import Transformer
 
 IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Bytes from one GPU to another, for one cause: ``tp``, ``cp``, ``ep``, ``pp``, ``data`` or ``host``."""
+    """Bytes between two GPUs for a cause: ``tp``, ``cp``, ``ep``, ``pp``, ``data``, ``kv``, ``host``."""
 
     source: str
     target: str
@@ -170,21 +173,51 @@ def link_loads(flows: list[Flow], router: Router, seconds: float, most: int = 10
     return sorted(loads, key=lambda item: (-item.utilisation, item.source, item.target))[:most]
 
 
+def _stage_flows(stage: list[str], model: Transformer, s: Strategy, size: float) -> Iterator[Flow]:
+    """Yield the all-reduces of a stage: of attention in each of its copies, of experts in all of it."""
+    inner = 2 * model.layers if s.adp == 1 else model.layers + model.dense_layers
+    width = s.tp // s.adp
+    for start in range(0, s.tp, width):
+        yield from ring_flows(stage[start : start + width], inner / s.pp * size / s.adp, "tp", 2.0)
+    yield from ring_flows(stage, (2 * model.layers - inner) / s.pp * size, "ep", 2.0)
+
+
 def serving_flows(problem: ServingProblem, plan: ServingPlan) -> list[Flow]:
-    """Return the flows of one second of serving: tensor and pipeline traffic, inputs and outputs."""
-    job, model, s = problem.job, problem.model, plan.strategy
-    rate = job.traffic.rate / s.dp
-    tokens = rate * (job.traffic.prompt.mean * (1 - job.traffic.prefix) + job.traffic.output.mean)
-    size = tokens * model.hidden * ACTIVATION_BYTES
-    flows: list[Flow] = []
+    """Return the flows of one second of serving: tensor and pipeline traffic, inputs, outputs, caches."""
+    traffic = problem.job.traffic
+    prompt, output = traffic.prompt.mean * (1 - traffic.prefix), traffic.output.mean
+    if plan.prefill is None:
+        return list(_pool_flows(problem, plan, prompt + output))
+    first, second = plan.pools()
+    flows = [*_pool_flows(problem, first, prompt), *_pool_flows(problem, second, output)]
+    return [*flows, *_cache_flows(problem, first, second)]
+
+
+def _pool_flows(problem: ServingProblem, plan: ServingPlan, tokens: float) -> Iterator[Flow]:
+    """Yield the flows of equal replicas that compute so many tokens of each request."""
+    model, s = problem.model, plan.strategy
+    rate = problem.job.traffic.rate / s.dp
+    size = rate * tokens * model.hidden * ACTIVATION_BYTES
     for replica in plan.replicas:
         gpus = replica.gpus()
         stages = [gpus[start : start + s.tp] for start in range(0, len(gpus), s.tp)]
         for stage in stages:
-            flows.extend(ring_flows(stage, 2.0 * model.layers / s.pp * size, "tp", 2.0))
+            yield from _stage_flows(stage, model, s, size)
         for left, right in pairwise(stages):
-            flows.extend(Flow(a, b, size, "pp") for a, b in zip(left, right, strict=True))
+            yield from (Flow(a, b, size, "pp") for a, b in zip(left, right, strict=True))
         for transfer in replica.transfers:
             ends = (f"{replica.node}/{transfer.source}", f"{replica.node}/{transfer.target}")
-            flows.append(Flow(*ends, transfer.size * rate, "host"))
-    return flows
+            yield Flow(*ends, transfer.size * rate, "host")
+
+
+def _cache_flows(problem: ServingProblem, first: ServingPlan, second: ServingPlan) -> Iterator[Flow]:
+    """Yield the moves of caches from every copy of attention of one pool to every one of the other."""
+    model = serving_model(problem, second.strategy, second.gpus())
+    traffic = problem.job.traffic
+    sources = [copy for replica in cache_holders(first) for copy in replica]
+    targets = [copy for replica in cache_holders(second) for copy in replica]
+    images = traffic.images * (problem.model.vision.tokens if problem.model.vision else 0)
+    size = traffic.rate * (traffic.prompt.mean + images) * float(model.kv_per_token()[0])
+    for senders, receivers in product(sources, targets):
+        for source, target, share in cache_pairs(senders, receivers):
+            yield Flow(source, target, size * share / (len(sources) * len(targets)), "kv")

@@ -71,6 +71,7 @@ def serving_spans(strategy: Strategy, gpus: IntArray, hierarchy: Hierarchy) -> S
     """Return the spans of replicas laid out one after the other: shape (replicas, pp, tp) flattened."""
     mesh = gpus.reshape(strategy.dp, strategy.pp, strategy.tp)
     tensor = members_per_domain(mesh.reshape(-1, strategy.tp), hierarchy)[None, :]
-    expert = members_per_domain(mesh.reshape(-1, strategy.ep), hierarchy)[None, :]
+    copies = mesh.reshape(-1, strategy.tp // strategy.adp)
+    attention = tensor if strategy.adp == 1 else members_per_domain(copies, hierarchy)[None, :]
     hop = worst_hop(mesh[:, :-1].ravel(), mesh[:, 1:].ravel(), hierarchy) if strategy.pp > 1 else 0
-    return ServingSpans(tensor, expert, np.asarray([hop]))
+    return ServingSpans(tensor, attention, np.asarray([hop]))

@@ -60,17 +60,29 @@ def gpus_within(budget: Budget, topology: Topology, gpus: Sequence[str]) -> int:
     most = len(gpus) if budget.gpus is None else min(budget.gpus, len(gpus))
     if budget.price is None or not gpus:
         return most
+    dearest = price_of_a_gpu(topology, gpus, f"a budget of {budget.price:g} USD/h")
+    return most if dearest == 0.0 else min(most, int(budget.price / dearest * (1 + 1e-12)))
+
+
+def price_of_a_gpu(topology: Topology, gpus: Sequence[str], who: str) -> float:
+    """Return the share of a GPU in the price of its machine, the largest among some GPUs, USD/h.
+
+    Raises
+    ------
+    WorkloadError
+        If a machine states no price; it says that ``who`` needs it.
+    """
     nodes = {gpu.split("/", 1)[0] for gpu in gpus}
     machines = {topology.node_of[node].machine.name: topology.node_of[node].machine for node in nodes}
     dearest = 0.0
     for name, machine in sorted(machines.items()):
         if machine.price is None:
             raise WorkloadError(
-                f"a budget of {budget.price:g} USD/h needs the price of machine {name!r}; state it in the "
+                f"{who} needs the price of machine {name!r}; state it in the "
                 "topology, for instance 'price: 30 USD/h'"
             )
         dearest = max(dearest, machine.price / len(machine.gpus))
-    return most if dearest == 0.0 else min(most, int(budget.price / dearest * (1 + 1e-12)))
+    return dearest
 
 
 def free_cores(problem: JobProblem, machine: MachineType, numa: str) -> int:

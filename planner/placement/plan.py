@@ -7,10 +7,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from planner.placement.ensemble_plan import EnsemblePlan
 from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.recommender_plan import RecommenderPlan
 from planner.placement.records import Binding, StageMemory
 from planner.schema import Bytes, BytesPerSecond, Document, Name, Record, Seconds, digest, expand
+from planner.workload import Precision
 
 MemoryMode = Literal["pinned-copy", "pageable-copy", "managed", "coherent"]
 
@@ -49,8 +51,8 @@ class Objective(Record):
     Attributes
     ----------
     name
-        ``step_time`` (s), ``p99_latency`` (s) or ``gpus``; of an operator graph ``sample_interval`` or
-        ``sample_latency`` (s), of a recommender ``embedding_time`` (s).
+        ``step_time`` (s), ``p99_latency`` (s), ``gpus`` or ``cost`` (USD/h); of an operator graph
+        ``sample_interval`` or ``sample_latency`` (s), of a recommender ``embedding_time`` (s).
     """
 
     name: str
@@ -134,6 +136,11 @@ class Strategy(Record):
         What may hide behind compute: everything, data-parallel communication, gradients alone, nothing.
     offload
         What lives in host memory.
+    adp
+        Of a served model with experts: copies of attention in a stage, each over ``tp / adp`` of its GPUs and
+        with requests of its own, while all ``tp`` GPUs share the experts.
+    precision, expert_precision, kv_precision
+        Data types of a served model, by component, where the job leaves a choice; its own where absent.
     """
 
     tp: int = Field(default=1, ge=1)
@@ -149,6 +156,10 @@ class Strategy(Record):
     recompute_layers: int = Field(default=0, ge=0)
     overlap: Literal["all", "data", "gradients", "none"] = "all"
     offload: Literal["none", "optimizer", "activations", "weights"] = "none"
+    adp: int = Field(default=1, ge=1)
+    precision: Precision | None = None
+    expert_precision: Precision | None = None
+    kv_precision: Precision | None = None
 
     @property
     def num_ranks(self) -> int:
@@ -286,8 +297,26 @@ class ServingPrediction(Record):
     breakdown: dict[str, Seconds]
 
 
+class PrefillPart(Record):
+    """Replicas that compute prompts and give first tokens; in ``cache_move`` a cache goes to the others."""
+
+    strategy: Strategy
+    layers: list[int]
+    replicas: list[Replica]
+    batching: Batching
+    memory: list[StageMemory]
+    cache_move: Seconds
+
+
 class ServingPlan(Record):
-    """Placement of a serving job: equal replicas, their CPU stages and transfers."""
+    """Placement of a serving job: equal replicas, their CPU stages and transfers.
+
+    Attributes
+    ----------
+    prefill
+        A pool of its own for prompts (prefill/decode disaggregation); ``strategy`` and ``replicas`` are those
+        of the pool that generates then. Without, each replica does both.
+    """
 
     kind: Literal["serving"] = "serving"
     name: Name
@@ -301,15 +330,24 @@ class ServingPlan(Record):
     mig: str | None = None
     memory: list[StageMemory]
     prediction: ServingPrediction
+    prefill: PrefillPart | None = None
 
     def gpus(self) -> list[str]:
-        """Return the GPUs of all replicas."""
-        return [gpu for replica in self.replicas for gpu in replica.gpus()]
+        """Return the GPUs of all replicas, those for prompts first."""
+        return [gpu for pool in self.pools() for replica in pool.replicas for gpu in replica.gpus()]
+
+    def pools(self) -> list[ServingPlan]:
+        """Return the pools as plans of their own, that for prompts first; the plan itself without any."""
+        if self.prefill is None:
+            return [self]
+        part, alone = self.prefill, {"prefill": None}
+        own = {name: getattr(part, name) for name in type(part).model_fields if name != "cache_move"}
+        return [self.model_copy(update=alone | own), self.model_copy(update=alone)]
 
 
 ModelPlan = TrainingPlan | ServingPlan
 """The plan of a job that runs a transformer."""
-AnyPlan = TrainingPlan | ServingPlan | OperatorsPlan | RecommenderPlan
+AnyPlan = TrainingPlan | ServingPlan | OperatorsPlan | RecommenderPlan | EnsemblePlan
 JobPlan = Annotated[AnyPlan, Field(discriminator="kind")]
 
 

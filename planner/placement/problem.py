@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.costs import Calibration, DeviceRates, JobShape, device_rates
 from planner.costs.kernels import Kernels, kernels
 from planner.costs.measured_host import as_measured
 from planner.costs.offload import host_share
-from planner.costs.serving import ServingRates, serving_rates
+from planner.costs.serving_records import ServingRates, serving_rates
 from planner.errors import WorkloadError
+from planner.placement.ensemble_problem import EnsembleProblem
 from planner.placement.graphs import OperatorsProblem
-from planner.placement.job_problem import JobProblem
+from planner.placement.job_problem import JobProblem, price_of_a_gpu
+from planner.placement.plan import Strategy
 from planner.placement.recommender_problem import RecommenderProblem
 from planner.topology import MachineType, Topology
-from planner.workload import BYTES_PER_ELEMENT, AnyJob, Model, ServingJob, TrainingJob, Transformer
+from planner.workload import BYTES_PER_ELEMENT, AnyJob, Model, Precision, ServingJob, TrainingJob, Transformer
+
+Figure = TypeVar("Figure", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True)
@@ -67,13 +72,57 @@ class ServingProblem(JobProblem):
         """Rates of the device at the job's data type, and its kernels."""
         return serving_rates(self.device, self.job.precision, self.calibration, graphs=self.job.cuda_graphs)
 
+    @cached_property
+    def gpu_price(self) -> float:
+        """Price of a GPU, USD/h: its share of that of its machine, the dearest for all."""
+        return price_of_a_gpu(self.topology, self.hierarchy.gpus, f"objective 'cost' of {self.job.name!r}")
 
-Problem = TrainingProblem | ServingProblem | RecommenderProblem | OperatorsProblem
+    def value(self, gpus: Figure, latency: Figure) -> Figure:
+        """Return the objective of plans that take so many GPUs and such a latency (99th percentile, s)."""
+        if self.job.objective == "gpus":
+            return gpus
+        return gpus * self.gpu_price if self.job.objective == "cost" else latency
+
+    @property
+    def unit(self) -> str:
+        """Unit of the objective."""
+        return {"gpus": "GPUs", "cost": "USD/h"}.get(self.job.objective, "s")
+
+    def in_types(self, strategy: Strategy) -> ServingProblem:
+        """Return the problem in the data types of a strategy, the job's own where it names none."""
+        types = {name: getattr(strategy, name) for name in TYPES}
+        named = {name: value for name, value in types.items() if value is not None}
+        key = tuple(named.items())
+        if not named:
+            return self
+        if key not in self._typed:
+            found = replace(self, job=self.job.model_copy(update=named))
+            found.__dict__["fabric"] = self.fabric  # the same machine
+            self._typed[key] = found
+        return self._typed[key]
+
+    @cached_property
+    def _typed(self) -> dict[tuple[tuple[str, Precision], ...], ServingProblem]:
+        return {}
+
+
+TYPES = ("precision", "expert_precision", "kv_precision")
+"""Components of a served model that have a data type: weights, routed experts, key-value cache."""
+
+
+def allowed_types(job: ServingJob, component: str) -> list[Precision | None]:
+    """Return the data types that a job allows for one of `TYPES`; ``None`` stands for its own."""
+    listed: list[Precision] | None = getattr(job.degrees, component)
+    return [None] if listed is None else list(listed)
+
+
+Problem = TrainingProblem | ServingProblem | RecommenderProblem | OperatorsProblem | EnsembleProblem
 _PROBLEMS: dict[str, type[JobProblem]] = {
     "training": TrainingProblem,
     "serving": ServingProblem,
     "recommender": RecommenderProblem,
     "operators": OperatorsProblem,
+    "ensemble": EnsembleProblem,
 }
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from planner.costs import device_rates
 from planner.costs.collectives import efficiency_name
 from planner.placement.graphs import OperatorsProblem
+from planner.placement.ensemble_problem import EnsembleProblem
 from planner.placement.mixed import AnyProblem, MixedTrainingProblem
-from planner.placement.plan import JobPlan
+from planner.placement.plan import JobPlan, ServingPlan
 from planner.placement.problem import Problem, ServingProblem, TrainingProblem
 
 _COEFFICIENTS = {
@@ -40,6 +41,7 @@ _COMMUNICATION = (
     "ep",
     "fsdp",
     "pipeline transfers",
+    "move of the cache",
     "gradients and optimizer",
 )
 _KINDS = {
@@ -61,6 +63,8 @@ def assumed_share(problem: AnyProblem, plan: JobPlan) -> float:
     """
     if isinstance(problem, MixedTrainingProblem):
         return max(assumed_share(kind, plan) for kind in problem.kinds)
+    if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
+        problem = problem.in_types(plan.strategy)
     parts = plan.prediction.breakdown
     total = sum(parts.values())
     assumed = sum(value for name, value in parts.items() if "assumed" in _behind(problem, name))
@@ -86,8 +90,23 @@ def _behind(problem: Problem, part: str) -> Iterator[str]:
         yield problem.rates.provenance
     elif isinstance(problem, OperatorsProblem):
         yield from _operator_rates(problem, part)
+    elif isinstance(problem, EnsembleProblem):
+        yield from _ensemble_rates(problem, part)
     elif problem.job.dense is not None:
         yield device_rates(problem.device, problem.job.dense.precision, problem.calibration).provenance
+
+
+def _ensemble_rates(problem: EnsembleProblem, part: str) -> Iterator[str]:
+    """Yield the provenances behind a part of the latency of an ensemble."""
+    if part == "transfer":
+        yield from _link_rates(problem)
+    elif part in ("cpu", "cpu queue"):
+        for machine in problem.topology.document.machines:
+            yield from (domain.core_speed.provenance for domain in machine.numa)
+    else:
+        works = [stage.gpu for stage in problem.stages if stage.gpu is not None and not stage.gpu.measured]
+        for precision in dict.fromkeys(work.precision for work in works):
+            yield device_rates(problem.device, precision, problem.calibration).provenance
 
 
 def _operator_rates(problem: OperatorsProblem, part: str) -> Iterator[str]:

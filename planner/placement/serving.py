@@ -13,11 +13,12 @@ import numpy as np
 from planner.costs import ServingCandidates, ServingCosts, ServingModel, TransferOption, transfer_options
 from planner.costs.host import pool_latency, service_time, traffic
 from planner.placement.groups import serving_spans
+from planner.placement.job_problem import free_cores
 from planner.placement.plan import Replica, ServingPlan, ServingPrediction, Strategy
-from planner.placement.problem import ServingProblem, gpu_numbers
+from planner.placement.problem import TYPES, ServingProblem, allowed_types, gpu_numbers
 from planner.placement.records import StageMemory
 from planner.topology import MachineType, NumaDomain, route
-from planner.workload import CpuStage
+from planner.workload import CpuStage, Transformer
 
 HOST_BANDWIDTH_SHARE = 0.8
 """Share of a NUMA domain's memory rate that stages may be planned to use."""
@@ -26,13 +27,14 @@ TOKEN_BYTES = 4.0
 
 def serving_candidates(strategy: Strategy) -> ServingCandidates:
     """Return a strategy as candidate arrays with one row; ``dp`` counts the replicas."""
-    numbers = (strategy.dp, strategy.tp, strategy.pp, strategy.ep)
+    numbers = (strategy.dp, strategy.tp, strategy.pp, strategy.ep, strategy.adp)
     return ServingCandidates(*(np.asarray([number], dtype=np.int64) for number in numbers))
 
 
 def serving_model(problem: ServingProblem, strategy: Strategy, devices: list[str]) -> ServingModel:
     """Return the cost model of a placed strategy, its replicas laid out one after the other."""
     spans = serving_spans(strategy, gpu_numbers(problem, devices), problem.hierarchy)
+    problem = problem.in_types(strategy)
     return ServingModel(
         problem.job,
         problem.model,
@@ -48,12 +50,6 @@ def stage_latency(stage: CpuStage, domain: NumaDomain, rate: float, cores: int) 
     """Return the 99th percentile of a stage on ``cores`` of a domain at ``rate`` requests/s, s."""
     workers = cores // stage.parallel
     return pool_latency(service_time(stage, domain), rate, workers) if workers else float("inf")
-
-
-def free_cores(problem: ServingProblem, machine: MachineType, numa: str) -> int:
-    """Return the cores of a NUMA domain that CPU stages may use: some stay with the engine of each GPU."""
-    kept = problem.calibration.number("host_cores_per_gpu") * sum(gpu.numa == numa for gpu in machine.gpus)
-    return max(0, machine.numa_named(numa).cores - int(kept))
 
 
 def transfer_sizes(problem: ServingProblem) -> tuple[float, float]:
@@ -89,7 +85,7 @@ def hand_over(problem: ServingProblem, machine: MachineType, first: str, second:
     if first == second:
         return 0.0
     way = route(machine.graph, first, second)
-    return float("inf") if way is None else way.latency + size / way.rate
+    return float("inf") if way is None else domain_copy(size, way, problem.calibration)
 
 
 @dataclass(frozen=True)
@@ -109,6 +105,14 @@ class ServingOutcome:
     def latency_p99(self) -> float:
         """99th percentile of the end-to-end latency of the slowest replica, s."""
         return float(self.model.latency_p99[0]) + max(self.host.values())
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What the mean latency consists of, CPU stages and transfers left out, s."""
+        costs = self.model
+        first, step, prefill = (float(one[0]) for one in (costs.ttft_mean, costs.decode, costs.prefill))
+        rest = float(costs.latency_mean[0]) - first
+        return {"wait for prefill": first - prefill - step, "prefill": prefill, "decode": rest + step}
 
     @property
     def ttft_p99(self) -> float:
@@ -181,7 +185,7 @@ def serving_memory(
     length = job.traffic.prompt.mean + images + job.traffic.output.mean
     parts = {
         "weights": float(model.weights[0]),
-        "kv cache": float(model.kv_per_token[0]) * length * max_batch,
+        "kv cache": float(model.kv_per_token[0]) * length * max_batch / strategy.adp,
         "working": float(model.working[0]),
         "context and buffers": problem.calibration.number("context_bytes"),
     }
@@ -197,13 +201,9 @@ def serving_prediction(
     """Return the prediction record of an outcome."""
     model, job = outcome.model, problem.job
     host = max(outcome.host.values())
-    decode = float(model.latency_mean[0] - model.ttft_mean[0])
-    wait = float(model.ttft_mean[0] - model.prefill[0] - model.decode[0])
     breakdown = {
         "cpu stages and transfers": host,
-        "wait for prefill": wait,
-        "prefill": float(model.prefill[0]),
-        "decode": decode + float(model.decode[0]),
+        **outcome.parts,
         "variation up to p99": float(model.latency_p99[0] - model.latency_mean[0]),
     }
     return ServingPrediction(
@@ -218,16 +218,31 @@ def serving_prediction(
 
 
 def serving_rules(problem: ServingProblem, strategy: Strategy) -> Iterator[str]:
+    """Yield the rules of degrees and data types that a strategy breaks."""
+    yield from degree_rules(problem.model, strategy)
+    for name in TYPES:
+        if getattr(strategy, name) not in allowed_types(problem.job, name):
+            yield f"{name} {getattr(strategy, name)} is none of those that the job allows"
+
+
+def degree_rules(model: Transformer, strategy: Strategy) -> Iterator[str]:
     """Yield the degree rules that a strategy breaks."""
-    model = problem.model
-    if model.heads % strategy.tp or model.ffn % strategy.tp:
-        yield "tp must divide the attention heads and the MLP width"
+    if strategy.tp % strategy.adp:
+        yield "adp must divide tp"
+        return
+    if model.heads % (strategy.tp // strategy.adp) or model.ffn % (strategy.tp // strategy.adp):
+        over = "tp" if strategy.adp == 1 else "tp / adp"
+        yield f"{over} must divide the attention heads and the MLP width"
     if strategy.pp > model.layers:
         yield "pp exceeds the number of layers"
     if model.experts is None and strategy.ep > 1:
         yield "a dense model has ep 1"
     if model.experts is not None and (strategy.tp % strategy.ep or model.experts.num_experts % strategy.ep):
         yield "ep must divide tp and the experts"
+    if strategy.adp > 1 and (model.experts is None or strategy.ep != strategy.tp):
+        yield "adp above 1 needs experts, divided among all GPUs of a stage (ep = tp)"
+    if strategy.adp > 1 and strategy.pp > 1:
+        yield "adp above 1 goes with pp 1"
 
 
 def serving_problems(problem: ServingProblem, plan: ServingPlan) -> Iterator[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from planner.costs.host import service_time
 from planner.placement.bindings import core_numbers
 from planner.placement.plan import Replica, ServingPlan, TrainingPlan, TrainingPrediction
+from planner.placement.pools import PoolOutcome, prompt_memory, repeated_names
 from planner.placement.problem import ServingProblem, TrainingProblem
 from planner.placement.records import Binding, StageMemory
 from planner.placement.serving import (
@@ -48,16 +48,20 @@ def stated_figures(
 
 def stated_serving(problem: ServingProblem, plan: ServingPlan, outcome: ServingOutcome) -> Iterator[str]:
     """Yield every figure, name and binding of a serving plan that is not what the judge finds."""
-    names = Counter(replica.name for replica in plan.replicas)
-    yield from (f"{plan.name}: {count} replicas are called {n!r}" for n, count in names.items() if count > 1)
+    yield from repeated_names(plan)
     found = serving_prediction(problem, outcome, plan.strategy)
     yield from _other_figures(plan.name, plan.prediction, found)
     memory = serving_memory(problem, plan.strategy, outcome.model, plan.batching.max_batch)
     yield from _other_memory(plan.name, plan.memory, memory)
+    if plan.prefill is not None and isinstance(outcome, PoolOutcome):
+        part = plan.prefill
+        own = prompt_memory(problem, part.strategy, outcome.prefill, part.batching.max_batch)
+        yield from _other_memory(f"{plan.name}, prompts", part.memory, own)
     rate = problem.job.traffic.rate / plan.strategy.dp
     for replica in plan.replicas:
         yield from _other_stages(problem, plan.name, replica, rate)
-    machines = [problem.topology.node_of[replica.node].machine for replica in plan.replicas]
+    nodes = [replica.node for pool in plan.pools() for replica in pool.replicas]
+    machines = [problem.topology.node_of[node].machine for node in nodes]
     yield from _bad_bindings(plan.name, plan.bindings, machines)
 
 
@@ -68,7 +72,7 @@ def misplaced_transfers(problem: ServingProblem, plan: ServingPlan) -> Iterator[
     machine has and in the time that this takes.
     """
     sizes = transfer_sizes(problem)
-    for replica in plan.replicas:
+    for replica in (one for pool in plan.pools() for one in pool.replicas):
         where = f"{plan.name}: {replica.name}"
         nodes = {gpu.split("/", 1)[0] for gpu in replica.gpus()}
         if replica.node not in nodes or replica.node not in problem.topology.node_of:

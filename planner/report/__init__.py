@@ -1,6 +1,7 @@
 """Reports: the HTML page, plain tables for the terminal, machine pictures, traces."""
 
 from planner.report.bundle import bundle_files, write_folder
+from planner.report.causes import simulation_summary
 from planner.report.explain import explanation, shadow_table
 from planner.report.page import render_report
 from planner.report.request_table import request_table
@@ -18,6 +19,7 @@ __all__ = [
     "render_report",
     "request_table",
     "shadow_table",
+    "simulation_summary",
     "summary_json",
     "topology_svg",
     "topology_text",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.deploy import Target, kubernetes_bundle, launch_files
+from planner.deploy.errors import UnexpressedError
 from planner.errors import OutputExistsError
 from planner.report.page import render_report
 from planner.report.summary import summary_json
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 PLAN = "plan.yaml"
 SIMULATION = "simulation.yaml"
+NO_MANIFESTS = "README"
+"""Says why a plan has no manifests, in their place."""
 HOST = "host"
 """Vendor of ranks that are cores of a host: plans for them are checked on the spot and deployed nowhere."""
 
@@ -39,7 +44,10 @@ def bundle_files(study: Study, simulation: SimulationResult | None, plan_path: P
     manifests: Mapping[str, str] = {}
     scripts: Mapping[str, str] = {}
     if not any(study.topology.device(gpu).vendor == HOST for gpu in study.topology.gpus):
-        manifests = kubernetes_bundle(study.plan, study.topology, study.workload, target)
+        try:
+            manifests = kubernetes_bundle(study.plan, study.topology, study.workload, target)
+        except UnexpressedError as error:
+            manifests = {NO_MANIFESTS: f"There are no manifests for this plan: {error}\n"}
         scripts = launch_files(study.plan, study.topology, study.workload, target)
     summary = summary_json(study.plan, simulation, plan_path)
     files = {
@@ -55,7 +63,7 @@ def bundle_files(study: Study, simulation: SimulationResult | None, plan_path: P
 
 
 def write_folder(folder: Path, files: Mapping[str, str], *, force: bool = False) -> None:
-    """Write files into a folder, all of them or none.
+    """Write files into a folder, all of them or none; of several processes one after the other.
 
     With ``force``, what an earlier call left gives way: every file or sub-folder of the same name at the top
     of the folder, and a simulation of an earlier plan. Whatever else lies there stays.
@@ -71,9 +79,26 @@ def write_folder(folder: Path, files: Mapping[str, str], *, force: bool = False)
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is a file; choose another place", str(folder))
-    if folder.is_dir() and any(folder.iterdir()) and not force:
-        raise OutputExistsError(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if any(folder.iterdir()) and not force:
+            raise OutputExistsError(folder)
+        _replace(folder, files)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process writes the folder; where it cannot be locked, go on without."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
+def _replace(folder: Path, files: Mapping[str, str]) -> None:
     work = Path(tempfile.mkdtemp(prefix=".planner-", dir=folder))
     fresh, old = work / "fresh", work / "old"
     replaced = False

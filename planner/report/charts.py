@@ -102,20 +102,26 @@ class CdfChart:
         Percentiles by name, s.
     limit
         Latency that the 99th percentile must meet, s.
+    other
+        Points of a second distribution, drawn as a broken line.
     """
 
     WIDTH, HEIGHT = 560.0, 320.0
     LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 62.0, 34.0
 
-    def __init__(self, points: Points, marks: Mapping[str, float], limit: float | None) -> None:
-        self.points, self.marks, self.limit = points, marks, limit
-        tail = max([*marks.values(), next((x for x, y in points if y >= 0.995), points[-1][0])])
+    def __init__(
+        self, points: Points, marks: Mapping[str, float], limit: float | None, other: Points = ()
+    ) -> None:
+        self.points, self.marks, self.limit, self.other = points, marks, limit, other
+        drawn = [curve for curve in (points, other) if curve]
+        tail = max([*marks.values(), *(next((x for x, y in c if y >= 0.995), c[-1][0]) for c in drawn)])
         shown = limit if limit is not None and limit <= 2.5 * tail else 0.0
         self.end = 1.05 * max(tail, shown) or 1.0
 
     def svg(self, label: str) -> Markup:
         """Return the chart as an inline image."""
-        parts = [*self._grid(), self._curve(), *self._marks()]
+        other = self._curve(self.other, "curve other") if self.other else NOTHING
+        parts = [*self._grid(), other, self._curve(self.points, "curve"), *self._marks()]
         return element(
             "svg", *parts, class_="chart", role="img", aria_label=label,
             viewBox=f"0 0 {number(self.WIDTH)} {number(self.HEIGHT)}",
@@ -141,21 +147,21 @@ class CdfChart:
             parts.append(element("text", text, x=self._x(value), y=bottom + 20, class_="mid"))
         return parts
 
-    def _curve(self) -> Markup:
-        every = max(1, len(self.points) // 300)
-        thinned = [*self.points[::every], self.points[-1]]
+    def _curve(self, points: Points, class_: str) -> Markup:
+        every = max(1, len(points) // 300)
+        thinned = [*points[::every], points[-1]]
         steps = [f"M{number(self._x(thinned[0][0]))} {number(self._y(0))}"]
         for latency, share in thinned:
             if latency <= self.end:
                 steps.append(f"H{number(self._x(latency))}V{number(self._y(share))}")
-        if self.points[-1][0] <= self.end:
+        if points[-1][0] <= self.end:
             steps.append(f"H{number(self.WIDTH - self.RIGHT)}")
-        return element("path", d="".join(steps), class_="curve")
+        return element("path", d="".join(steps), class_=class_)
 
     def _marks(self) -> list[Markup]:
         shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
         lines: list[tuple[str, float, str, float]] = [
-            (f"{name} {units.show(value, 's')}", value, "mark", shares.get(name, 0.0))
+            (f"{name} {units.show(value, 's')}", value, "mark", shares.get(name.split()[-1], 0.0))
             for name, value in self.marks.items()
         ]
         if self.limit is not None:

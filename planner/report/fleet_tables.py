@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +9,12 @@ from planner import units
 from planner.placement import ServingPlan, TrainingPlan
 from planner.placement.fleet import Part
 from planner.report import wording
+from planner.report.rows import Row
 from planner.report.summary import Summary, Table
 from planner.schema import compress
 from planner.study.fleet import Fleet
 from planner.study.pareto import Offer
 
-Row = dict[str, object]
 NONE = "-"
 OPTIMAL = 1e-6
 """Relative gap below which a placement counts as optimal."""
@@ -162,12 +160,3 @@ def offers_summary(
     )
     sentence = f"{len(front)} of {len(found)} offers are beaten by none in both price and time."
     return Summary(name, sentence, (Table("Offers", columns, rows),), notes)
-
-
-def rows_csv(rows: Sequence[Row]) -> str:
-    """Return rows with the same fields as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -51,7 +51,7 @@ def device_mesh(job: TrainingPlan | ServingPlan, topology: Topology) -> NDArray[
         ranks = [place.get(gpu, -1) for gpu in job.ranks()]
         shape: tuple[int, ...] = (strategy.pp, strategy.dp, strategy.cp, strategy.tp)
     else:
-        ranks = [place.get(gpu, -1) for gpu in job.gpus()]
+        ranks = [place.get(gpu, -1) for replica in job.replicas for gpu in replica.gpus()]
         shape = (len(job.replicas), strategy.pp, 1, strategy.tp)
     if len(ranks) != np.prod(shape) or -1 in ranks:
         return None

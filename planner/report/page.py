@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from planner.placement.plan import Plan
 from planner.report import sections, wording
+from planner.report.causes import causes_tables, run_note
 from planner.report.charts import stacked_bar
 from planner.report.explain import limits_table
 from planner.report.fleet_view import Fabric, FleetView, fabric_of, pods
+from planner.report.heat_map import heat_map
+from planner.report.link_rows import link_rows
 from planner.report.links import link_loads
 from planner.report.names import TIMES, count
 from planner.report.node_view import NodeView
@@ -22,6 +23,7 @@ from planner.report.patterns import patterns_table
 from planner.report.roles import Role, most_telling, node_roles
 from planner.report.style import asset, chart_css, drawing_css
 from planner.report.svg import clean
+from planner.report.templating import template
 from planner.report.topology_text import topology_text
 from planner.report.uses import Loads, Occupancy, occupancy
 from planner.simulate.result import SimulationResult
@@ -54,7 +56,7 @@ def render_report(
     who, loads = occupancy(plan), link_loads(plan, simulation)
     tables = limits_table(plan, simulation), patterns_table(plan, topology, workload)
     found = origins(topology)
-    return _environment().get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         plan=plan,
         title=plan.name,
         sentence=wording.plan_sentence(plan),
@@ -63,7 +65,10 @@ def render_report(
         facts=list(sections.facts(plan, simulation)),
         machine=_machine(topology, who, loads),
         jobs=sections.job_sections(plan, simulation, workload),
-        links=sections.link_rows(plan, simulation),
+        causes=causes_tables(simulation),
+        run=run_note(simulation) if simulation is not None else "",
+        links=link_rows(plan, simulation),
+        heat=heat_map(simulation),
         baselines=sections.baseline_bars(plan),
         decisions=[(item, wording.loss_text(item.loss)) for item in plan.why],
         tables=[table for table in tables if table.rows],
@@ -73,14 +78,6 @@ def render_report(
         index=_index(topology, who),
         css=Markup(asset("page.css") + drawing_css(len(who.groups)) + chart_css()),
         js=Markup(asset("page.js")),
-    )  # fmt: skip
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("planner.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=lambda value: clean(value) if type(value) is str else value,
     )  # fmt: skip
 
 

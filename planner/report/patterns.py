@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from planner import units
+from planner.placement.ensemble_plan import EnsemblePlan
 from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.plan import JobPlan, ModelPlan, Plan, Replica, ServingPlan, TrainingPlan, Transfer
 from planner.placement.recommender_plan import RecommenderPlan
@@ -15,7 +16,8 @@ from planner.report.placed import pattern_rows
 from planner.report.summary import Table, memory_share
 from planner.report.uses import full_name
 from planner.topology import Level, Route, Topology, route
-from planner.workload.jobs import AnyJob, CpuStage, ServingJob, WorkloadDocument
+from planner.workload import CpuStage
+from planner.workload.jobs import AnyJob, ServingJob, WorkloadDocument
 
 Row = tuple[str, str, str, str]
 PATTERNS = (
@@ -54,8 +56,10 @@ def patterns_table(plan: Plan, topology: Topology, workload: WorkloadDocument | 
 
 
 def _rows_of(job: JobPlan, topology: Topology, spec: AnyJob | None) -> Iterator[Row]:
-    if isinstance(job, OperatorsPlan | RecommenderPlan):
+    if isinstance(job, OperatorsPlan | RecommenderPlan | EnsemblePlan):
         yield from pattern_rows(job, PATTERNS)
+        if isinstance(job, EnsemblePlan):
+            return
         if len(job.gpus()) > 1:
             level = common_level(job.gpus(), topology)
             flow = f"{job.name}: {len(job.gpus())} GPUs that exchange data"

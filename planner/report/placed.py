@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from planner import units
+from planner.placement.ensemble_plan import EnsemblePlan
 from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.plan import JobPlan
 from planner.placement.recommender_plan import PlacedTable, RecommenderPlan
-from planner.report import wording
+from planner.report import ensembles, wording
 from planner.report.names import TIMES
 from planner.simulate.result import JobSimulation
 
@@ -59,6 +60,8 @@ def listed(job: JobPlan) -> tuple[str, tuple[str, ...], Rows, str] | None:
         note = "" if len(tables) <= MOST_LISTED else f"{len(tables) - MOST_LISTED} more in plan.yaml"
         rows = tuple(_table_row(table) for table in tables[:MOST_LISTED])
         return f"Tables of {job.name}", TABLE_COLUMNS, rows, note
+    if isinstance(job, EnsemblePlan):
+        return f"Stages of {job.name}", ensembles.STAGE_COLUMNS, tuple(ensembles.stage_rows(job)), ""
     return None
 
 
@@ -87,9 +90,11 @@ def _table_row(table: PlacedTable) -> tuple[str, ...]:
 
 
 def prediction_json(
-    job: OperatorsPlan | RecommenderPlan, result: JobSimulation | None
+    job: OperatorsPlan | RecommenderPlan | EnsemblePlan, result: JobSimulation | None
 ) -> tuple[dict[str, object], dict[str, object]]:
     """Return predicted and simulated figures as plain JSON data."""
+    if isinstance(job, EnsemblePlan):
+        return ensembles.prediction_json(job, result)
     if isinstance(job, OperatorsPlan):
         said: dict[str, object] = {
             "interval_s": job.prediction.interval,
@@ -109,8 +114,13 @@ def prediction_json(
     return said, seen
 
 
-def pattern_rows(job: OperatorsPlan | RecommenderPlan, patterns: tuple[str, ...]) -> Iterator[Row]:
+def pattern_rows(
+    job: OperatorsPlan | RecommenderPlan | EnsemblePlan, patterns: tuple[str, ...]
+) -> Iterator[Row]:
     """Yield which of the five patterns a job uses: pattern, flow, decision, why."""
+    if isinstance(job, EnsemblePlan):
+        yield from ensembles.pattern_rows(job, patterns)
+        return
     if isinstance(job, OperatorsPlan):
         yield from _operator_patterns(job, patterns)
     else:

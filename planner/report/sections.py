@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from planner import units
 from planner.placement.plan import JobPlan, Plan
 from planner.placement.records import StageMemory
 from planner.report import wording
-from planner.report.charts import CdfChart, legend, part_classes, sparkline, stacked_bar
+from planner.report.charts import CdfChart, legend, part_classes, stacked_bar
 from planner.report.links import busiest_links
 from planner.report.names import DASH, TIMES
-from planner.report.palette import Swatch, load_step
+from planner.report.palette import Swatch
 from planner.report.summary import Table, job_simulation, memory_share, performance_table
-from planner.report.svg import NOTHING, percent
+from planner.report.svg import NOTHING
 from planner.report.timeline import Timeline, timeline
 from planner.simulate.result import JobSimulation, SimulationResult
 from planner.workload.jobs import ServingJob, Slo, WorkloadDocument
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
-_PREDICTED = {"training": "predicted step", "serving": "predicted p99", "recommender": "predicted iteration"}
+_PREDICTED = {
+    "training": "predicted step",
+    "serving": "predicted p99",
+    "recommender": "predicted iteration",
+    "ensemble": "predicted p99",
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,11 @@ def breakdown_bars(job: JobPlan, result: JobSimulation | None) -> Bars | None:
     bars = {_PREDICTED.get(job.kind, "predicted"): dict(job.prediction.breakdown)}
     if result is not None and result.split:
         bars["simulated mean"] = dict(result.split)
+    return time_bars(bars)
+
+
+def time_bars(bars: Mapping[str, Mapping[str, float]]) -> Bars | None:
+    """Return times by part, s, as bars of one scale; those of no time at all are left out."""
     bars = {label: parts for label, parts in bars.items() if sum(parts.values()) > 0}
     if not bars:
         return None
@@ -128,45 +139,44 @@ def breakdown_bars(job: JobPlan, result: JobSimulation | None) -> Bars | None:
     return Bars("Where the time goes", rows, legend(classes))
 
 
-def _words(label: str, parts: dict[str, float], unit: str) -> str:
+def _words(label: str, parts: Mapping[str, float], unit: str) -> str:
     listed = ", ".join(f"{wording.plain(name)} {units.show(value, unit)}" for name, value in parts.items())
     return f"{label}: {listed}"
 
 
 def memory_bars(job: JobPlan) -> Bars | None:
     """Return the memory of a device of each stage; neighbours that are equal share a bar."""
-    if not job.memory:
+    return compared_memory(job.name, {"": job})
+
+
+def compared_memory(title: str, jobs: Mapping[str, JobPlan]) -> Bars | None:
+    """Return the memory of a device of each stage of jobs on one scale, each stage with its job's label."""
+    stages = [stage for job in jobs.values() for stage in job.memory]
+    if not stages:
         return None
-    classes = part_classes([name for stage in job.memory for name in stage.parts])
-    full = 1.02 * max(max(stage.total, stage.capacity) for stage in job.memory)
-    rows = []
+    classes = part_classes([name for stage in stages for name in stage.parts])
+    full = 1.02 * max(max(stage.total, stage.capacity) for stage in stages)
+    rows = [row for label, job in jobs.items() for row in _memory_rows(label, job, classes, full)]
+    return Bars(title, tuple(rows), legend(classes))
+
+
+def _memory_rows(label: str, job: JobPlan, classes: Mapping[str, str], full: float) -> Iterator[BarRow]:
+    what = f"{label} {wording.place_of(job)}".strip()
     for first, last in _equal_runs(job.memory):
-        what = wording.place_of(job)
         name = f"{what} {first.stage}" if first is last else f"{what}s {first.stage}{DASH}{last.stage}"
         used, room = units.show(first.total, "bytes"), units.show(first.capacity, "bytes")
         bar = stacked_bar(
             first.parts, classes, full, "bytes", _words(name, first.parts, "bytes"), first.capacity
         )
+        share = wording.share(memory_share(first.total, first.capacity))
         over = "does not fit" if first.total > first.capacity else ""
-        rows.append(
-            BarRow(
-                name,
-                bar,
-                f"{used} of {room} · {wording.share(memory_share(first.total, first.capacity))}",
-                over,
-            )
-        )
-    return Bars(job.name, tuple(rows), legend(classes))
+        yield BarRow(name, bar, f"{used} of {room} · {share}", over)
 
 
 def _equal_runs(stages: Sequence[StageMemory]) -> Iterator[tuple[StageMemory, StageMemory]]:
-    first = last = stages[0]
-    for stage in stages[1:]:
-        if (stage.parts, stage.capacity) != (first.parts, first.capacity):
-            yield first, last
-            first = stage
-        last = stage
-    yield first, last
+    for _, run in groupby(stages, key=lambda stage: (stage.parts, stage.capacity)):
+        first, *others = run
+        yield first, [first, *others][-1]
 
 
 @dataclass(frozen=True)
@@ -219,43 +229,6 @@ def _percentile_table(result: JobSimulation, limits: dict[str, float | None]) ->
 
 def _limit_text(p99: float, limit: float | None) -> str:
     return "" if limit is None else f"{'✓ within' if p99 <= limit else '✗ over'} {units.show(limit, 's')}"
-
-
-@dataclass(frozen=True)
-class LinkRow:
-    """A link of the table of the busiest."""
-
-    ends: tuple[str, str]
-    kind: str
-    rate: str
-    use: str
-    step: str
-    width: str
-    peak: str
-    saturated: str
-    waiting: str
-    line: Markup
-
-
-def link_rows(plan: Plan, simulation: SimulationResult | None) -> list[LinkRow]:
-    """Return the twelve busiest links."""
-    end = simulation.horizon if simulation is not None else 0.0
-    rows = []
-    for link in busiest_links(plan, simulation, 12):
-        seen = link.simulated
-        name = f"use of {link.source} → {link.target} over time"
-        rows.append(
-            LinkRow(
-                (link.source, link.target), wording.link_kind(link.kind), units.show(link.rate, "bytes/s"),
-                wording.share(link.utilisation), load_step(link.utilisation),
-                percent(min(link.utilisation, 1.0)),
-                "" if seen is None else wording.share(seen.peak),
-                "" if seen is None else wording.share(seen.saturated),
-                "" if seen is None else units.show(seen.waiting, "s"),
-                NOTHING if seen is None else sparkline(seen.series, end, name),
-            )
-        )  # fmt: skip
-    return rows
 
 
 def baseline_bars(plan: Plan) -> Bars | None:

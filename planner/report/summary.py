@@ -8,11 +8,12 @@ from itertools import groupby
 from pathlib import Path
 
 from planner import units
+from planner.placement.ensemble_plan import EnsemblePlan
 from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.plan import JobPlan, Plan, ServingPlan, TrainingPlan
 from planner.placement.recommender_plan import RecommenderPlan
 from planner.placement.records import StageMemory
-from planner.report import placed, wording
+from planner.report import ensembles, placed, wording
 from planner.report.links import busiest_links
 from planner.report.names import DASH
 from planner.simulate.result import JobSimulation, SimulationResult
@@ -110,6 +111,8 @@ def _rows(job: JobPlan, result: JobSimulation | None) -> Iterator[tuple[str, ...
         return _serving_rows(job, result)
     if isinstance(job, OperatorsPlan):
         return placed.operators_rows(job, result)
+    if isinstance(job, EnsemblePlan):
+        return ensembles.ensemble_rows(job, result)
     return placed.recommender_rows(job, result)
 
 
@@ -197,6 +200,10 @@ def memory_table(plan: Plan) -> Table:
 
 def _folded(job: JobPlan) -> Iterator[tuple[str, StageMemory]]:
     """Yield the memory records of a job by number; neighbouring ranks that hold as much are one."""
+    if isinstance(job, ServingPlan) and job.prefill is not None:
+        for role, pool in zip(("prompts", "answers"), job.pools(), strict=True):
+            yield from ((f"{role} {stage.stage}", stage) for stage in pool.memory)
+        return
     if not isinstance(job, RecommenderPlan):
         yield from ((str(stage.stage), stage) for stage in job.memory)
         return
@@ -314,7 +321,7 @@ def _prediction(job: JobPlan, result: JobSimulation | None) -> dict[str, object]
             "model_flops_utilisation": job.prediction.model_flops_utilisation,
         }
         seen: dict[str, object] = {} if result is None else {"step_time_s": result.step_time}
-    elif isinstance(job, OperatorsPlan | RecommenderPlan):
+    elif isinstance(job, OperatorsPlan | RecommenderPlan | EnsemblePlan):
         said, seen = placed.prediction_json(job, result)
     else:
         fields = ("ttft_mean", "ttft_p99", "tpot_mean", "tpot_p99", "latency_mean", "latency_p99")

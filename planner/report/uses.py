@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
+from planner.placement.ensemble_plan import EnsemblePlan
 from planner.placement.operators_plan import OperatorsPlan
 from planner.placement.plan import ModelPlan, Plan, Replica, ServingPlan, TrainingPlan
 from planner.placement.recommender_plan import RecommenderPlan
@@ -73,12 +75,18 @@ def occupancy(plan: Plan | None) -> Occupancy:
         if isinstance(job, OperatorsPlan):
             _add_operators(result, job, shares, alone=alone)
             continue
+        if isinstance(job, EnsemblePlan):
+            _add_ensemble(result, job)
+            continue
         if isinstance(job, RecommenderPlan):
             result.groups.append(
                 UseGroup(job.name, 0, job.name, max(filter(None, shares.values()), default=None))
             )
             for rank, gpu in enumerate(job.ranks()):
                 result.gpus.setdefault(gpu, []).append(Use(first, 0, f"rank {rank}"))
+            continue
+        if isinstance(job, ServingPlan) and job.prefill is not None:
+            _add_pools(result, job, alone=alone)
             continue
         for stage in range(job.strategy.pp):
             result.groups.append(UseGroup(job.name, stage, _label(job, stage, alone), shares.get(stage)))
@@ -118,6 +126,17 @@ def _add_training(result: Occupancy, job: TrainingPlan, first: int) -> None:
         result.gpus.setdefault(gpu, []).append(Use(group, tensor, detail))
 
 
+def _add_pools(result: Occupancy, job: ServingPlan, *, alone: bool) -> None:
+    for role, pool in zip(("prompts", "answers"), job.pools(), strict=True):
+        first = len(result.groups)
+        for record in pool.memory:
+            several = f", stage {record.stage}" if pool.strategy.pp > 1 else ""
+            label = f"{role}{several}" if alone else f"{job.name}, {role}{several}"
+            share = record.total / record.capacity if record.capacity else None
+            result.groups.append(UseGroup(job.name, record.stage, label, share))
+        _add_serving(result, pool, first)
+
+
 def _add_serving(result: Occupancy, job: ServingPlan, first: int) -> None:
     tp, pp = job.strategy.tp, job.strategy.pp
     for replica in job.replicas:
@@ -127,6 +146,21 @@ def _add_serving(result: Occupancy, job: ServingPlan, first: int) -> None:
             result.gpus.setdefault(gpu, []).append(Use(group, tensor, f"replica {replica.name}"))
         for stage_name, place, cores in cpu_places(replica):
             result.cores.setdefault(place, []).append((f"{job.name}: {stage_name}", cores))
+
+
+def _add_ensemble(result: Occupancy, job: EnsemblePlan) -> None:
+    """Add who uses which GPU and which cores."""
+    for place, (_, group) in enumerate(groupby(job.instances, key=lambda one: (one.group, one.stage))):
+        instances = list(group)
+        first = instances[0]
+        label = f"{first.stage}, {', '.join(first.classes)}"
+        result.groups.append(UseGroup(job.name, place, label, None))
+        for instance in instances:
+            use = Use(len(result.groups) - 1, 0, instance.mig or "whole GPU")
+            result.gpus.setdefault(instance.gpu, []).append(use)
+    for pool in job.pools:
+        entry = (f"{job.name}: {pool.stage}", pool.cores)
+        result.cores.setdefault(f"{pool.node}/{pool.numa}", []).append(entry)
 
 
 def cpu_places(replica: Replica) -> list[tuple[str, str, int]]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planner.errors import StudyError
 from planner.report.palette import HUES
-from planner.study.whatif import Outcome, StudyDocument, changes, pareto_front, swings
+from planner.report.rows import Row
+from planner.study.whatif import Outcome, StudyDocument, changes, crossings, pareto_front, swings
 from planner.study.whatif.paths import split_quantity
 
 if TYPE_CHECKING:
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
+def rows_of(outcomes: Sequence[Outcome]) -> list[Row]:
     """Return one flat row per outcome: parameters, status, decisions, metrics; the same columns in each."""
     metrics = list(dict.fromkeys(name for outcome in outcomes for name in outcome.metrics))
     return [
@@ -38,31 +36,6 @@ def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
 def _column(metric: str, outcome: Outcome) -> str:
     """Return the column of a metric, told apart from a parameter of the same name."""
     return f"predicted_{metric}" if metric in outcome.labels else metric
-
-
-def as_csv(outcomes: Sequence[Outcome]) -> str:
-    """Return the table as CSV."""
-    rows, text = rows_of(outcomes), io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["status"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def write_parquet(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Write the table as Parquet.
-
-    Raises
-    ------
-    StudyError
-        If pyarrow is not installed.
-    """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise StudyError("Parquet needs the extra 'parquet': pip install 'planner[parquet]'") from None
-    parquet.write_table(pyarrow.Table.from_pylist(rows_of(outcomes)), path)
 
 
 def default_metric(study: StudyDocument, outcomes: Sequence[Outcome]) -> str:
@@ -83,7 +56,10 @@ def axis_label(metric: str) -> str:
 
 
 def plot_line(ax: Axes, study: StudyDocument, outcomes: Sequence[Outcome], metric: str) -> None:
-    """Draw a metric over the first parameter, a line per combination of the others; changes are marked."""
+    """Draw a metric over the first parameter, a line per combination of the others.
+
+    Dotted lines mark where the plan changes, crosses where one line overtakes another.
+    """
     title = study.vary[0].title
     lines: dict[tuple[str, ...], list[Outcome]] = {}
     for outcome in outcomes:
@@ -103,6 +79,8 @@ def plot_line(ax: Axes, study: StudyDocument, outcomes: Sequence[Outcome], metri
             middle = (places[change.low] + places[change.high]) / 2
             ax.axvline(middle, color="#777777", linestyle=":", linewidth=1, zorder=0)
             drawn += 1
+    for crossing in crossings(study, outcomes, metric):
+        ax.plot(crossing.at, crossing.value, "x", color="black", markersize=9, zorder=5)
     if unit is None:
         ax.set_xticks(list(places.values()), ticks, rotation=30, ha="right")
     ax.set_xlabel(f"{title} ({unit})" if unit else title)

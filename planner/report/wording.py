@@ -6,8 +6,18 @@ from collections import Counter
 from itertools import groupby
 
 from planner import units
+from planner.placement.ensemble_plan import EnsemblePlan
 from planner.placement.operators_plan import OperatorsPlan
-from planner.placement.plan import JobPlan, ModelPlan, Objective, Plan, SimulatedLimit, Strategy, TrainingPlan
+from planner.placement.plan import (
+    JobPlan,
+    ModelPlan,
+    Objective,
+    Plan,
+    ServingPlan,
+    SimulatedLimit,
+    Strategy,
+    TrainingPlan,
+)
 from planner.placement.recommender_plan import RecommenderPlan
 from planner.report.names import DASH, MINUS, TIMES
 
@@ -33,6 +43,7 @@ SWITCHES = {
 METRICS = {"latency": "end to end", "ttft": "first token", "tpot": "per output token"}
 _OBJECTIVES = {
     "step_time": "step time", "p99_latency": "p99 latency", "gpus": "GPUs",
+    "cost": "price of the GPUs",
     "sample_interval": "time between samples", "sample_latency": "time of one sample",
     "embedding_time": "embedding time of the busiest rank",
 }  # fmt: skip
@@ -41,6 +52,7 @@ WHOLE = {
     "serving": "the p99 latency",
     "operators": "the busiest device",
     "recommender": "the iteration",
+    "ensemble": "the weighted p99 latency",
 }
 """What the parts of a predicted time add up to, by kind of job."""
 
@@ -105,8 +117,15 @@ def degrees(strategy: Strategy, *, copies: bool = True) -> str:
         ("DP", strategy.dp if copies else 1),
         ("CP", strategy.cp),
         ("EP", strategy.ep),
+        ("attention copies", strategy.adp),
     )
-    return f" {TIMES} ".join(f"{name} {value}" for name, value in named if value > 1) or "one GPU"
+    found = f" {TIMES} ".join(f"{name} {value}" for name, value in named if value > 1) or "one GPU"
+    types = (
+        ("weights", strategy.precision),
+        ("experts", strategy.expert_precision),
+        ("cache", strategy.kv_precision),
+    )
+    return found + "".join(f", {name} in {value}" for name, value in types if value is not None)
 
 
 def layers_text(layers: list[int]) -> str:
@@ -134,6 +153,8 @@ def job_sentence(job: JobPlan) -> str:
         return _operators_sentence(job)
     if isinstance(job, RecommenderPlan):
         return _recommender_sentence(job)
+    if isinstance(job, EnsemblePlan):
+        return _ensemble_sentence(job)
     return _model_sentence(job)
 
 
@@ -158,6 +179,15 @@ def _recommender_sentence(job: RecommenderPlan) -> str:
     return ", ".join(parts)
 
 
+def _ensemble_sentence(job: EnsemblePlan) -> str:
+    """Return the placement of an ensemble in one sentence."""
+    cpu = len({pool.stage for pool in job.pools})
+    gpu = len({instance.stage for instance in job.instances})
+    slices = len({(each.gpu, each.start) for each in job.instances if each.mig is not None})
+    text = f"{cpu} stages on host cores, {gpu} on {len(job.gpus())} GPUs"
+    return text + (f", {slices} of their slices" if slices else "")
+
+
 def _model_sentence(job: ModelPlan) -> str:
     strategy = job.strategy
     if isinstance(job, TrainingPlan):
@@ -170,9 +200,9 @@ def _model_sentence(job: ModelPlan) -> str:
         if strategy.virtual > 1:
             parts.append(f"{strategy.virtual} model chunks per stage")
     else:
-        replicas = f"{len(job.replicas)} replica" + ("s" if len(job.replicas) != 1 else "")
+        pools = [_replicas(pool) for pool in job.pools()]
         parts = [
-            f"{replicas} of {degrees(strategy, copies=False)}",
+            pools[0] if job.prefill is None else f"{pools[0]} for prompts, {pools[1]} for answers",
             f"up to {job.batching.max_batch} sequences per batch",
         ]
         if job.batching.window:
@@ -187,6 +217,12 @@ def _model_sentence(job: ModelPlan) -> str:
         runs = [(model, len(list(stages))) for model, stages in groupby(job.device_models)]
         parts.append("stages on " + " then ".join(f"{model} {TIMES} {count}" for model, count in runs))
     return ", ".join(parts)
+
+
+def _replicas(pool: ServingPlan) -> str:
+    """Return the replicas of a service, or of one of its pools."""
+    replicas = f"{len(pool.replicas)} replica" + ("s" if len(pool.replicas) != 1 else "")
+    return f"{replicas} of {degrees(pool.strategy, copies=False)}"
 
 
 def _micro_batches(job: TrainingPlan) -> str:

@@ -14,7 +14,7 @@ from planner.schema.figures import (
     Provenance,
     RatioFigure,
 )
-from planner.schema.files import read_text, write_bytes_atomic, write_text_atomic
+from planner.schema.files import is_file, read_text, write_bytes_atomic, write_text_atomic
 from planner.schema.loader import load, load_any, loads
 from planner.schema.locate import raise_faults
 from planner.schema.migrations import register_migration
@@ -70,6 +70,7 @@ __all__ = [
     "digest",
     "dump_yaml",
     "expand",
+    "is_file",
     "json_schema",
     "load",
     "load_any",

@@ -13,6 +13,14 @@ LARGEST = 64 * 2**20
 """Size limit of a document, bytes."""
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have, too long or with NUL, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read_text(path: str | Path) -> str:
     """Return the text of a file of at most `LARGEST` bytes of UTF-8.
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from planner.errors import PlannerError, nearest
+from planner.schema.files import is_file
 
 
 @cache
@@ -40,7 +41,7 @@ def find(kind: str, reference: str | Path, error: type[PlannerError]) -> Path:
         Of the given type, with the nearest preset, if there is neither.
     """
     path = Path(reference)
-    if path.is_file():
+    if is_file(path):
         return path
     if exists(kind, str(reference)):
         return folder(kind) / f"{reference}.yaml"

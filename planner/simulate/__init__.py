@@ -3,7 +3,6 @@
 from planner.simulate.batched_server import Answer, BatchedServer
 from planner.simulate.batcher import Batcher, BatcherPolicy, QueuePolicy
 from planner.simulate.compute import ComputeStream, GpuCompute
-from planner.simulate.disaggregated import Pools
 from planner.simulate.engines import CopyEngine, CorePool, Server, Span
 from planner.simulate.links import FlowRecord, FlowTrace, LinkSpec, TracedFlow, duplex_weights
 from planner.simulate.network import Network
@@ -46,7 +45,6 @@ __all__ = [
     "Network",
     "Op",
     "Percentiles",
-    "Pools",
     "QueuePolicy",
     "Replay",
     "Scenario",

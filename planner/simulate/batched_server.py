@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import simpy
 
 from planner.simulate.alarm import LAST, Alarm
 from planner.simulate.batcher import Batcher, BatcherPolicy, Decision
+
+Executor: TypeAlias = Callable[[int, Callable[[], None]], None]
+"""An instance of a model: begins with a batch of some size, and calls something at its end."""
+
+
+def timed(env: simpy.Environment, service: Callable[[int], float]) -> Executor:
+    """Return an instance of which the time per batch, s, depends on nothing but its size."""
+
+    def execute(size: int, then: Callable[[], None]) -> None:
+        pause = env.timeout(service(size))
+        assert pause.callbacks is not None
+        pause.callbacks.append(lambda _: then())
+
+    return execute
 
 
 class Answer(NamedTuple):
@@ -25,31 +39,35 @@ class Answer(NamedTuple):
         When its batch began, and when its answer left.
     batch
         Number of the batch in order of sending; -1 without one.
+    held
+        Time that it waited although an instance was free: for a fuller batch.
     """
 
     accepted: bool
     sent: float
     answered: float
     batch: int
+    held: float = 0.0
 
 
 class _Ticket:
-    __slots__ = ("done", "finished", "name", "sent", "size")
+    __slots__ = ("done", "finished", "held", "name", "sent", "size")
 
-    def __init__(self, env: simpy.Environment, name: str, size: int) -> None:
+    def __init__(self, env: simpy.Environment, name: str, size: int, held: float) -> None:
         self.done = simpy.Event(env)
-        self.name, self.size, self.sent, self.finished = name, size, math.nan, -1
+        self.name, self.size, self.sent, self.finished, self.held = name, size, math.nan, -1, held
 
 
 class Batch(NamedTuple):
-    """A batch that was sent: when, s, and the names of its requests."""
+    """A batch that was sent: when, s, the names of its requests, and their sizes together."""
 
     time: float
     names: tuple[str, ...]
+    size: int
 
 
 class BatchedServer:
-    """Equal instances of a model that execute the batches of one batcher.
+    """Instances of a model that execute the batches of one batcher.
 
     Parameters
     ----------
@@ -57,17 +75,13 @@ class BatchedServer:
         Clock.
     policy
         Settings of the batcher.
-    service
-        Time, s, that a batch of some size takes.
-    num_instances
-        How many batches are executed at once.
+    instances
+        What executes batches, one at a time each; of those that are free the one idle for longest.
 
     Attributes
     ----------
     batches
         All batches in order of sending.
-    busy
-        Time that instances have worked, summed, s, of batches already sent.
 
     Notes
     -----
@@ -75,26 +89,20 @@ class BatchedServer:
     together can share a batch.
     """
 
-    def __init__(
-        self,
-        env: simpy.Environment,
-        policy: BatcherPolicy,
-        service: Callable[[int], float],
-        num_instances: int = 1,
-    ) -> None:
+    def __init__(self, env: simpy.Environment, policy: BatcherPolicy, instances: Sequence[Executor]) -> None:
         self.env, self.policy, self.batcher = env, policy, Batcher(policy)
         self.batches: list[Batch] = []
-        self.busy = 0.0
-        self._service, self._free = service, num_instances
+        self._free = deque(instances)
         self._order: deque[_Ticket] = deque()
         self._deciding = False
         self._wake = math.inf
+        self._freed, self._idle = env.now, 0.0  # since when an instance is free, s, and for how long before
 
     def submit(
         self, name: str = "", *, size: int = 1, priority: int = 0, timeout: float = 0.0
     ) -> simpy.Event:
         """Queue a request; the event succeeds with its `Answer`. Parameters as in `Batcher.enqueue`."""
-        ticket = _Ticket(self.env, name, size)
+        ticket = _Ticket(self.env, name, size, self._idle_until_now())
         if self.batcher.enqueue(self.env.now, ticket, size=size, priority=priority, timeout=timeout):
             self._decide_last()
         else:
@@ -131,21 +139,26 @@ class BatchedServer:
         return decision.wake
 
     def _execute(self, tickets: list[_Ticket]) -> None:
-        number = len(self.batches)
-        self.batches.append(Batch(self.env.now, tuple(ticket.name for ticket in tickets)))
+        number, idle = len(self.batches), self._idle_until_now()
+        size = sum(ticket.size for ticket in tickets)
+        self.batches.append(Batch(self.env.now, tuple(ticket.name for ticket in tickets), size))
         for ticket in tickets:
-            ticket.sent = self.env.now
+            ticket.sent, ticket.held = self.env.now, idle - ticket.held
         if self.policy.preserve_ordering:
             self._order.extend(tickets)
-        self._free -= 1
-        seconds = self._service(sum(ticket.size for ticket in tickets))
-        self.busy += seconds
-        pause = self.env.timeout(seconds)
-        assert pause.callbacks is not None
-        pause.callbacks.append(partial(self._finish, tickets, number))
+        instance = self._free.popleft()
+        if not self._free:
+            self._idle = idle
+        instance(size, partial(self._finish, tickets, number, instance))
 
-    def _finish(self, tickets: list[_Ticket], number: int, _: simpy.Event) -> None:
-        self._free += 1
+    def _idle_until_now(self) -> float:
+        """Return for how long an instance has been free until now, s."""
+        return self._idle + (self.env.now - self._freed if self._free else 0.0)
+
+    def _finish(self, tickets: list[_Ticket], number: int, instance: Executor) -> None:
+        if not self._free:
+            self._freed = self.env.now
+        self._free.append(instance)
         for ticket in tickets:
             ticket.finished = number
         leaving: list[_Ticket] = tickets
@@ -154,7 +167,8 @@ class BatchedServer:
             while self._order and self._order[0].finished >= 0:
                 leaving.append(self._order.popleft())
         for ticket in leaving:
-            ticket.done.succeed(Answer(True, ticket.sent, self.env.now, ticket.finished))
+            answer = Answer(True, ticket.sent, self.env.now, ticket.finished, ticket.held)
+            ticket.done.succeed(answer)
         self._decide_last()
 
     def _refuse(self, ticket: _Ticket) -> None:

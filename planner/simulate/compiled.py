@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from planner.simulate import kernels, layout
+from planner.simulate import kernel_flows, kernels, layout
 from planner.simulate.fluid import Ended, FloatArray, IntArray, LoadLog
 
 _NONE = np.zeros(0, dtype=np.int64)
@@ -35,7 +35,7 @@ class CompiledFluid:
         self._arriving: list[int] = []
         self._leaving: list[int] = []
         self._width = 4
-        self._state = layout.new_state(layout.new_rows(capacity), 0, self._width)
+        self._state = layout.new_state(layout.new_rows(capacity, 4), 0, self._width)
         self._grow_flows(64)
         self._chunks: list[layout.Records] = []
         self._changes = np.zeros(max(4 * len(capacity), 1 << 12), layout.CHANGE)
@@ -64,13 +64,13 @@ class CompiledFluid:
         self._order += 1
         self._tokens[slot], self._orders[slot] = token, self._order
         alone = min(alone, cap)
-        self._state.flows[slot] = (0.0, -1.0, cap, alone, size, 0.0, 0.0, first, num_hops, -1, -1, 0)
+        self._state.flows[slot] = (0.0, -1.0, cap, alone, size, 0.0, first, -1, -1, num_hops, 0)
         self._arriving.append(slot)
 
     def due(self, now: float) -> list[Ended]:
         """Take out drained flows; see `Fluid.due`."""
         ended = self._scratch
-        count = kernels.take_due(self._state, now, now + 4.0 * math.ulp(now), ended)
+        count = kernel_flows.take_due(self._state, now, now + 4.0 * math.ulp(now), ended)
         slots = sorted(ended[:count].tolist(), key=self._orders.__getitem__)
         self._leaving += slots
         return [self._end(slot) for slot in slots]
@@ -82,7 +82,17 @@ class CompiledFluid:
         else:
             self._make_room(len(self._state.rows))
         self._before = self._num_changes
-        self._num_changes = kernels.update(
+        found = self._solved(now, resized)
+        if found < 0:
+            self._lengthen_lists()
+            found = self._solved(now, resized)
+        self._num_changes = found
+        self._vacant += self._leaving
+        self._arriving, self._leaving = [], []
+
+    def _solved(self, now: float, resized: Iterable[int]) -> int:
+        """Return how many changes of load are logged then, or -1 if some row has too little room."""
+        found: int = kernels.update(
             self._state,
             now,
             _slots(self._arriving),
@@ -91,8 +101,7 @@ class CompiledFluid:
             self._changes,
             self._before,
         )
-        self._vacant += self._leaving
-        self._arriving, self._leaving = [], []
+        return found
 
     def changed(self) -> Sequence[int]:
         """Return the rows that changed; see `Fluid.changed`."""
@@ -102,7 +111,7 @@ class CompiledFluid:
     def next_finish(self) -> float:
         """Return the next finish time; see `Fluid.next_finish`."""
         state = self._state
-        return float(state.finish[state.queue[0]]) if state.counts[layout.NUM_QUEUED] else math.inf
+        return float(state.first_finish[state.queue[0]])
 
     def load(self, row: int) -> float:
         """Return the present load of a row; see `Fluid.load`."""
@@ -139,8 +148,8 @@ class CompiledFluid:
         first, state = slot * self._width, self._state
         waits = {}
         if self._record:
-            hops = state.hops[first : first + int(state.flows["num_hops"][slot])]
-            lost = zip(hops["row"].tolist(), hops["lost"].tolist(), strict=True)
+            own = slice(first, first + int(state.flows["num_hops"][slot]))
+            lost = zip(state.hops["row"][own].tolist(), state.lost[own].tolist(), strict=True)
             waits = {row: time for row, time in lost if time > 0.0}
         if waits:
             return Ended(self._tokens[slot], max(waits, key=waits.__getitem__), waits)
@@ -155,22 +164,45 @@ class CompiledFluid:
         state = self._state
         self._state = layout.new_state(state.rows, old + more, self._width)
         self._scratch = np.zeros(old + more, dtype=np.int64)
-        self._state.counts[:] = state.counts
-        self._state.flows[:old] = state.flows
-        self._state.hops[: old * self._width] = state.hops
-        self._state = self._state._replace(steps=state.steps)
-        for new, known in zip(self._state[4:7], state[4:7], strict=True):
-            new[:old] = known
+        self._state.flows[:old], self._state.began[:old] = state.flows, state.began
+        self._state.hops[: old * self._width], self._state.lost[: old * self._width] = state.hops, state.lost
+        self._state.finish[: len(state.finish)] = state.finish
+        first = self._state.finish.reshape(-1, layout.BLOCK).min(axis=1)
+        order = np.argsort(first, kind="stable")
+        self._state.place[order] = np.arange(len(order))
+        self._state = self._state._replace(
+            steps=state.steps, entries=state.entries, first_finish=first, queue=order
+        )
+
+    def _lengthen_lists(self) -> None:
+        """Make room for the arriving flows, and as many again, on their rows."""
+        state, rows = self._state, self._state.rows
+        coming = [self._rows_of(slot) for slot in self._arriving]
+        needed = rows["num_flows"] + np.bincount(np.concatenate(coming), minlength=len(rows))
+        old = rows["first"].copy()
+        rows["room"] = np.where(needed > rows["room"], 2 * needed, rows["room"])
+        rows["first"] = np.cumsum(rows["room"]) - rows["room"]
+        entries = np.zeros(int(rows["room"].sum()), layout.ENTRY)
+        owner = np.repeat(np.arange(len(rows)), rows["num_flows"])
+        place = np.arange(len(owner)) - (np.cumsum(rows["num_flows"]) - rows["num_flows"])[owner]
+        entries[rows["first"][owner] + place] = state.entries[old[owner] + place]
+        self._state = state._replace(entries=entries)
+
+    def _rows_of(self, slot: int) -> IntArray:
+        """Return the rows that a flow crosses."""
+        first, num_hops = self._state.flows["first_step"][slot], self._state.flows["num_hops"][slot]
+        rows: IntArray = self._state.steps["row"][first : first + num_hops]
+        return rows
 
     def _widen(self, width: int) -> None:
         """Make room for longer routes; the hops are renumbered."""
         state, old = self._state, self._width
-        hops = np.zeros((len(self._tokens), width), layout.HOP)
-        hops[:, :old] = state.hops.reshape(-1, old)
-        for numbers in (hops["next"], hops["previous"], state.rows["head"], state.flows["limit"]):
+        hops, lost = np.zeros((len(self._tokens), width), layout.HOP), np.zeros((len(self._tokens), width))
+        hops[:, :old], lost[:, :old] = state.hops.reshape(-1, old), state.lost.reshape(-1, old)
+        for numbers in (state.entries["hop"], state.flows["limit"]):
             known = numbers >= 0
             numbers[known] = numbers[known] // old * width + numbers[known] % old
-        self._width, self._state = width, state._replace(hops=hops.reshape(-1))
+        self._width, self._state = width, state._replace(hops=hops.reshape(-1), lost=lost.reshape(-1))
 
 
 def _slots(numbers: list[int]) -> IntArray:

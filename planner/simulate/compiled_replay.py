@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 
-from planner.simulate import kernels, layout
+from planner.simulate import kernel_routes, kernel_trace, layout
 from planner.simulate.fluid import FloatArray, IntArray
 from planner.simulate.links import FlowTrace
-from planner.simulate.thinning import Hops, hops_of, spare_links
 
 
 def finish_times(trace: FlowTrace) -> FloatArray:
     """Return when each flow of a trace finishes, s; NaN for those that never start."""
-    flows, count = trace.flows, len(trace.flows)
-    rates = np.array([link.rate for link in trace.links], dtype=np.float64)
-    latency = np.array([link.latency for link in trace.links], dtype=np.float64)
-    hops = hops_of([flow.path for flow in flows])
-    delay = np.array([flow.delay for flow in flows], dtype=np.float64)
-    first, dependents, blockers = _dependents(trace)
+    count = len(trace.flows)
+    if not count:
+        return np.zeros(0)
+    start, delay, sizes, paths, after, _ = zip(*trace.flows, strict=True)
+    wait = np.array(delay, dtype=np.float64)
+    state = _state(trace, paths, wait)
+    state.flows["remaining"] = sizes
+    first, dependents, blockers = _dependents(after)
     known = layout.Trace(
-        start=np.array([flow.start for flow in flows], dtype=np.float64),
-        wait=delay + hops.sums(latency[hops.links]),
+        start=np.array(start, dtype=np.float64),
+        wait=wait,
         begin=np.zeros(count),
         finish=np.full(count, np.nan),
         blockers=blockers,
@@ -30,44 +34,48 @@ def finish_times(trace: FlowTrace) -> FloatArray:
         place=np.zeros(count, dtype=np.int64),
         arriving=np.zeros(count, dtype=np.int64),
         leaving=np.zeros(count, dtype=np.int64),
-        counts=np.zeros(3, dtype=np.int64),
+        counts=np.zeros(1, dtype=np.int64),
     )
-    needed = hops.chosen(~spare_links(hops, rates)[hops.links])
-    state = _state(rates, needed, np.array([flow.size for flow in flows], dtype=np.float64))
-    kernels.run_trace(state, known, np.zeros(len(rates), layout.CHANGE))
+    kernel_trace.run_trace(state, known, np.zeros(len(trace.links), layout.CHANGE))
     return known.finish
 
 
-def _state(rates: FloatArray, hops: Hops, sizes: FloatArray) -> layout.State:
-    """Return the state before the first flow; the steps of each follow those of the one before."""
-    lengths, steps = hops.lengths, np.zeros(len(hops.links), layout.STEP)
-    steps["row"], steps["weight"] = hops.links, 1.0
-    if len(steps):
-        lengths, steps = _merged(lengths, steps, hops.owner * len(rates) + hops.links)
-    state = layout.new_state(layout.new_rows(rates.tolist()), len(sizes), int(lengths.max(initial=1)))
+def _state(trace: FlowTrace, paths: Sequence[tuple[int, ...]], wait: FloatArray) -> layout.State:
+    """Return the state before the first flow, and add the latency of each path, s, to ``wait``."""
+    count, num_links = len(paths), len(trace.links)
+    rates = np.array([link.rate for link in trace.links], dtype=np.float64)
+    latency = np.array([link.latency for link in trace.links], dtype=np.float64)
+    links, first = _joined(paths)
+    width = int(np.diff(first).max())
+    spare = np.zeros(num_links, dtype=np.bool_)
+    marks = np.full((3, num_links), -1)
+    beside = np.ones((num_links, width), dtype=np.bool_)
+    kernel_routes.find_spare(links, first, rates, marks[0], marks[1], beside, spare)
+    steps = np.zeros(len(links), layout.STEP)
+    num_hops, room = np.zeros(count, dtype=np.int64), np.zeros(num_links, dtype=np.int64)
+    kernel_routes.lay_out(links, first, spare, latency, wait, marks[2], steps, num_hops, room)
+    state = layout.new_state(layout.new_rows(rates, room), count, max(int(num_hops.max()), 1))
     flows = state.flows
-    flows["cap"], flows["alone"], flows["remaining"] = np.inf, np.inf, sizes
+    flows["cap"] = flows["alone"] = np.inf
     flows["new_rate"], flows["limit"], flows["new_limit"] = -1.0, -1, -1
-    flows["first_step"], flows["num_hops"] = np.cumsum(lengths) - lengths, lengths
+    flows["first_step"], flows["num_hops"] = np.cumsum(num_hops) - num_hops, num_hops
     return state._replace(steps=steps)
 
 
-def _merged(lengths: IntArray, steps: layout.Records, keys: IntArray) -> tuple[IntArray, layout.Records]:
-    """Make one step of those in which a flow crosses the same link; ``keys`` tell flow and link."""
-    found, first, weight = np.unique(keys, return_index=True, return_counts=True)
-    if len(found) == len(keys):
-        return lengths, steps
-    owner = np.repeat(np.arange(len(lengths)), lengths)[first]
-    steps = steps[first]
-    steps["weight"] = weight
-    return np.bincount(owner, minlength=len(lengths)), steps
+def _joined(lists: Sequence[tuple[int, ...]]) -> tuple[IntArray, IntArray]:
+    """Return all numbers one after another, and where those of each list begin, and the last ones end."""
+    first = np.zeros(len(lists) + 1, dtype=np.int64)
+    first[1:] = np.cumsum(np.fromiter(map(len, lists), dtype=np.int64, count=len(lists)))
+    return np.fromiter(itertools.chain.from_iterable(lists), dtype=np.int64, count=int(first[-1])), first
 
 
-def _dependents(trace: FlowTrace) -> tuple[IntArray, IntArray, IntArray]:
+def _dependents(after: Sequence[tuple[int, ...]]) -> tuple[IntArray, IntArray, IntArray]:
     """Return where the dependents of each flow begin, all of them in order, and how many each waits for."""
-    count = len(trace.flows)
-    pairs = [(earlier, later) for later, flow in enumerate(trace.flows) for earlier in set(flow.after)]
-    table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    first = np.searchsorted(table[:, 0], np.arange(count + 1))
-    return first, np.ascontiguousarray(table[:, 1]), np.bincount(table[:, 1], minlength=count)
+    earlier, first = _joined(after)
+    blockers = np.diff(first)
+    if not len(earlier):
+        return np.zeros(len(after) + 1, dtype=np.int64), earlier, blockers
+    later = np.repeat(np.arange(len(after)), blockers)
+    bounds = np.zeros(len(after) + 1, dtype=np.int64)
+    bounds[1:] = np.cumsum(np.bincount(earlier, minlength=len(after)))
+    return bounds, later[np.argsort(earlier, kind="stable")], blockers

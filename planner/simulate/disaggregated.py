@@ -1,7 +1,7 @@
 """Prefill and decode on replicas of their own: what moves between them.
 
 A prompt is computed by one replica, which gives its first token; the keys and values of the prompt then cross
-the links, each rank's part to the same rank of the replica that generates the rest [1]_.
+the links, each rank's part to the ranks that hold it in the replica that generates the rest [1]_.
 
 References
 ----------
@@ -12,10 +12,9 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from planner.errors import SimulationError
+from planner.placement.pools import cache_pairs
 from planner.simulate.cabling import Cabling
 from planner.simulate.network import Network
 from planner.simulate.symmetry import alone_rate
@@ -23,63 +22,48 @@ from planner.simulate.symmetry import alone_rate
 if TYPE_CHECKING:
     import simpy
 
-
-@dataclass(frozen=True)
-class Pools:
-    """The replicas of a plan in two pools.
-
-    Attributes
-    ----------
-    prefill
-        How many, the first of the plan, compute prompts; the others generate.
-    """
-
-    prefill: int
-
-    def check(self, num_replicas: int, job: str) -> None:
-        """Refuse pools of which one is empty."""
-        if not 0 < self.prefill < num_replicas:
-            raise SimulationError(
-                f"job {job!r}: {self.prefill} of {num_replicas} replicas for prompts leaves a pool empty; "
-                f"pools need at least one replica each"
-            )
+Holders = Sequence[Sequence[Sequence[str]]]
+"""Of each replica of a pool, of each of its copies of attention: the GPUs of a cache, in rank order."""
 
 
 class CacheMoves:
-    """Keys and values on their way from one pool to the other.
+    """Keys and values on their way from one pool to the other; copies of attention take turns.
 
     Parameters
     ----------
     sources, targets
-        GPUs of every replica of the two pools, in order of rank.
+        Who holds caches in the two pools.
     per_token
-        Bytes of a token on each rank.
+        Bytes of a token on each GPU that receives.
     """
 
-    def __init__(
-        self,
-        cabling: Cabling,
-        sources: Sequence[Sequence[str]],
-        targets: Sequence[Sequence[str]],
-        per_token: float,
-    ) -> None:
+    def __init__(self, cabling: Cabling, sources: Holders, targets: Holders, per_token: float) -> None:
         self.cabling, self.per_token = cabling, per_token
+        self._turn = [0, 0]
+        self._copies = len(sources[0]), len(targets[0])
         self._routes = {
-            (source, target): [
-                cabling.route(*ends) for ends in zip(sources[source], targets[target], strict=True)
+            (source, out, target, into): [
+                (cabling.route(left, right), share) for left, right, share in cache_pairs(senders, receivers)
             ]
-            for source in range(len(sources))
-            for target in range(len(targets))
+            for source, copies in enumerate(sources)
+            for out, senders in enumerate(copies)
+            for target, others in enumerate(targets)
+            for into, receivers in enumerate(others)
         }
 
     def send(self, network: Network, source: int, target: int, tokens: int) -> simpy.Event:
-        """Move the cache of some tokens; the event is the arrival of the last byte on the last rank."""
+        """Move the cache of some tokens; the event is the arrival of the last byte on the last GPU."""
+        out, into = (turn % copies for turn, copies in zip(self._turn, self._copies, strict=True))
+        self._turn = [turn + 1 for turn in self._turn]
         size = tokens * self.per_token
         return network.env.all_of(
             [
                 network.send(
-                    route, size, cap=alone_rate(route, self.cabling.cables), delay=self.cabling.latency(route)
+                    route,
+                    size * share,
+                    cap=alone_rate(route, self.cabling.cables),
+                    delay=self.cabling.latency(route),
                 )
-                for route in self._routes[source, target]
+                for route, share in self._routes[source, out, target, into]
             ]
         )

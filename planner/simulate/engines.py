@@ -1,13 +1,8 @@
-"""Servers of a machine that keep their own busy time and queue: copy engines, GPU compute, CPU cores.
+"""Servers of a machine that keep their own busy time and queue: copy engines, CPU cores.
 
 Work is a duration in s, or a function that starts it and returns the event of its end, such as a transfer
-over a `Network`; it is called when the server is free. Nothing here preempts: a stream priority orders
-kernels that have not started, and copies are served in order of arrival whatever their stream [1]_.
-
-References
-----------
-.. [1] NVIDIA CUDA Driver API, ``cuStreamCreateWithPriority``: priorities are hints, affect compute kernels
-   only, and "do not preempt already-running work".
+over a `Network`; it is called when the server is free. Nothing here preempts, and copies are served in order
+of arrival whatever their stream; kernels are in `planner.simulate.compute`.
 """
 
 from __future__ import annotations
@@ -190,10 +185,20 @@ class Server:
 
 
 class CopyEngine(Server):
-    """A copy engine of a GPU: one transfer at a time, in order of arrival; stream priorities do not count."""
+    """Copy engines of a GPU before one queue: transfers in order of arrival; stream priorities do not count.
 
-    def __init__(self, env: simpy.Environment, name: str, *, trace: list[Span] | None = None) -> None:
-        super().__init__(env, name, trace=trace)
+    Parameters
+    ----------
+    env, name, trace
+        As for `Server`.
+    num_engines
+        How many transfers run at once.
+    """
+
+    def __init__(
+        self, env: simpy.Environment, name: str, *, num_engines: int = 1, trace: list[Span] | None = None
+    ) -> None:
+        super().__init__(env, name, num_servers=num_engines, trace=trace)
 
 
 class CorePool(Server):
@@ -217,42 +222,3 @@ class CorePool(Server):
         trace: list[Span] | None = None,
     ) -> None:
         super().__init__(env, name, num_servers=num_cores, by_priority=by_priority, trace=trace)
-
-
-class GpuCompute(Server):
-    """The multiprocessors of a GPU, or of a MIG slice: one kernel at a time, urgent streams first."""
-
-    def __init__(self, env: simpy.Environment, name: str, *, trace: list[Span] | None = None) -> None:
-        super().__init__(env, name, by_priority=True, trace=trace)
-
-    def stream(self, name: str, priority: int = 0) -> ComputeStream:
-        """Return a new stream; lower priority numbers are more urgent, as in CUDA."""
-        return ComputeStream(self, name, priority)
-
-
-class ComputeStream:
-    """Kernels that run in the order of their launch on the compute of one GPU.
-
-    Parameters
-    ----------
-    gpu
-        Where the kernels run.
-    name
-        For reports.
-    priority
-        Urgency of the stream's kernels against those of other streams; lower is more urgent.
-    """
-
-    def __init__(self, gpu: GpuCompute, name: str, priority: int = 0) -> None:
-        self.gpu, self.name, self.priority = gpu, name, priority
-        self._last: simpy.Process | None = None
-
-    def launch(self, name: str, work: Work) -> simpy.Process:
-        """Queue a kernel behind those launched before; the event returned is its end, with its `Span`."""
-        self._last = self.gpu.env.process(self._in_order(name, work, self._last))
-        return self._last
-
-    def _in_order(self, name: str, work: Work, before: simpy.Process | None) -> Steps:
-        if before is not None and not before.processed:
-            yield before
-        return (yield from self.gpu.run(name, work, self.priority))

@@ -1,10 +1,11 @@
 """Max-min fair rates, kept exact by re-solving only the flows that an event can move.
 
 Rates are max-min fair when every flow has a saturated row on which no flow is faster, or runs at its own
-cap [1]_. After an event the solver water-fills a small set of moving flows on the capacity that the others
-leave, then lets a standing flow join the set wherever that condition would break, until none would: the
-result is the exact allocation, whatever the set was. Rows are capacities shared by flows: directions of
-links, and duplex groups.
+cap [1]_. After an event the solver raises the rates of a small set of moving flows on the capacity that the
+others leave. It visits levels from the lowest up: where a row is full, its moving flows freeze, and standing
+ones that are faster join them first; where a row holds standing flows back that now could gain, those join.
+Whoever joins was at least as fast as the present level, so that what is frozen below it stays right, and each
+flow moves once. Rows are capacities shared by flows: directions of links, and duplex groups.
 
 References
 ----------
@@ -29,7 +30,7 @@ class Row:
         "demand",
         "fastest",
         "flows",
-        "free",
+        "gained",
         "index",
         "level",
         "load",
@@ -37,25 +38,42 @@ class Row:
         "open",
         "outside",
         "peak",
+        "queued",
         "slowest_held",
         "total",
         "touched",
+        "used",
         "weight",
     )
 
     def __init__(self, index: int, capacity: float) -> None:
         self.index, self.capacity, self.load = index, capacity, 0.0
         self.flows: dict[Flow, float] = {}  # with the bytes of capacity that each byte of the flow takes
-        self.touched = False
+        self.touched = self.gained = False  # gained: flows have joined since the row was queued
         self.members: list[Flow] = []  # moving flows
-        self.outside = self.weight = 0.0  # load of the standing flows, bytes/s; weight of the moving ones
-        self.free = self.demand = 0.0  # what is left, and the weights not yet frozen, while the rows fill
+        self.outside = self.used = 0.0  # load of the standing flows, and of the frozen moving ones, bytes/s
+        self.weight = self.demand = 0.0  # of the moving flows, and of those not yet frozen
         self.level = -1.0  # rate at which this row froze moving flows; -1 when it froze none
+        self.queued = math.inf  # level at which it is looked at next
         self.peak = 0.0  # fastest moving flow, bytes/s
         self.open = 0  # moving flows not yet frozen
         self.total = 0.0  # of all rates as they were last, bytes/s
         self.fastest = 0.0  # no standing flow is faster, bytes/s
         self.slowest_held = math.inf  # no standing flow that the row holds back is slower, bytes/s
+
+    def share(self) -> float:
+        """Return the rate at which the row is full if its moving flows rise; -1 when it is full without."""
+        free = self.capacity - self.outside - self.used
+        if self.open:
+            return max(free, 0.0) / self.demand
+        return -1.0 if free <= ROUNDING * self.capacity else math.inf
+
+    def next_level(self) -> float:
+        """Return the rate at which the row is full, or from which on those that it holds back may gain."""
+        if not self.open:
+            return self.slowest_held
+        share = max(self.capacity - self.outside - self.used, 0.0) / self.demand
+        return share if share < self.slowest_held else self.slowest_held
 
 
 class Flow:
@@ -112,6 +130,8 @@ class FairShares:
         self.rows = [Row(index, rate) for index, rate in enumerate(capacity)]
         self._moving: list[Flow] = []
         self._touched: list[Row] = []
+        self._gained: list[Row] = []
+        self._heap: list[tuple[float, int]] = []  # levels of rows, and of capped flows at -1 - their place
 
     def solve(
         self, arriving: Sequence[Flow], leaving: Sequence[Flow], resized: Iterable[Row] = ()
@@ -129,7 +149,7 @@ class FairShares:
             changed = self._enter_alone(arriving[0]) if arriving else self._leave_alone(leaving[0])
             if changed is not None:
                 return list(arriving), changed
-        self._moving, self._touched = [], []
+        self._moving, self._touched, self._gained, self._heap = [], [], [], []
         self._remove(leaving)
         for flow in arriving:
             for row, weight in flow.uses:
@@ -138,13 +158,12 @@ class FairShares:
         for row in resized:
             for flow in row.flows:
                 self._join(flow)
-        while True:
-            self._fill()
-            joining = self._disturbed()
-            if not joining:
-                break
+        self._fill()
+        while joining := self._disturbed():  # only where rounding hid something
             for flow in joining:
                 self._join(flow)
+            self._restart()
+            self._fill()
         return self._settle()
 
     def _enter_alone(self, flow: Flow) -> list[Row] | None:
@@ -183,74 +202,95 @@ class FairShares:
         for flow in leaving:
             for row, _ in flow.uses:
                 self._touch(row)
-                for other in row.flows:
-                    if other.limit is row:
-                        self._join(other)
+                self._gain(row)
 
     def _touch(self, row: Row) -> None:
         if not row.touched:
             row.touched = True
             row.members = []
-            row.weight = 0.0
+            row.weight = row.demand = row.used = row.peak = 0.0
+            row.level, row.open, row.queued = -1.0, 0, math.inf
             row.outside = row.total
             self._touched.append(row)
+
+    def _gain(self, row: Row) -> None:
+        if not row.gained:
+            row.gained = True
+            self._gained.append(row)
 
     def _join(self, flow: Flow) -> None:
         if flow.moving:
             return
-        flow.moving = True
+        flow.moving, flow.new_rate = True, -1.0
         self._moving.append(flow)
+        if flow.cap < math.inf:
+            heapq.heappush(self._heap, (flow.cap, -len(self._moving)))
         for row, weight in flow.uses:
             if not row.touched:
                 self._touch(row)
+            if not row.gained:
+                row.gained = True
+                self._gained.append(row)
             row.members.append(flow)
+            row.open += 1
             row.weight += weight
-            row.outside -= weight * flow.rate
+            row.demand += weight
+            if len(row.members) == len(row.flows):
+                row.outside, row.slowest_held = 0.0, math.inf
+            else:
+                row.outside -= weight * flow.rate
+
+    def _queue(self) -> None:
+        """Queue the rows that flows have joined on, or left, at their present levels."""
+        for row in self._gained:
+            row.gained = False
+            level = row.next_level()
+            if level < row.queued:
+                row.queued = level
+                heapq.heappush(self._heap, (level, row.index))
+        self._gained = []
 
     def _fill(self) -> None:
         """Raise the rates of all moving flows together, freezing those that meet a full row or their cap."""
-        heap: list[tuple[float, int]] = []
-        for row in self._touched:
-            members = len(row.members)
-            row.level, row.peak, row.demand, row.open = -1.0, 0.0, row.weight, members
-            if members == len(row.flows):
-                row.outside = 0.0
-            row.free = max(row.capacity - row.outside, 0.0)
-            if members:
-                heap.append((row.free / row.demand, row.index))
+        self._queue()
+        heap = self._heap
+        while heap:
+            queued, index = heap[0]
+            if index < 0:
+                heapq.heappop(heap)
+                flow = self._moving[-1 - index]
+                if flow.new_rate < 0.0:
+                    _freeze(flow, flow.cap, None)
+                continue
+            row = self.rows[index]
+            level = row.next_level() if queued == row.queued else math.inf
+            if level > queued:  # nothing to do any more, or more room per flow than when it was queued
+                if level == math.inf:
+                    heapq.heappop(heap)
+                else:
+                    heapq.heapreplace(heap, (level, index))
+                if queued == row.queued:
+                    row.queued = level
+            elif joining := _concerned(row):
+                for flow in joining:
+                    self._join(flow)
+                self._queue()
+            elif row.next_level() <= queued:
+                heapq.heappop(heap)
+                row.queued = math.inf
+                _freeze_row(row)
+
+    def _restart(self) -> None:
+        """Begin again to fill the rows, with all flows that move by now."""
+        self._heap = []
         for place, flow in enumerate(self._moving):
             flow.new_rate = -1.0
             if flow.cap < math.inf:
-                heap.append((flow.cap, -1 - place))
-        heapq.heapify(heap)
-        left = len(self._moving)
-        while left:
-            left -= self._freeze_next(heap)
-
-    def _freeze_next(self, heap: list[tuple[float, int]]) -> int:
-        """Freeze the flows at the next level and return how many there were."""
-        level, index = heap[0]
-        if index < 0:
-            heapq.heappop(heap)
-            flow = self._moving[-1 - index]
-            if flow.new_rate >= 0.0:
-                return 0
-            _freeze(flow, flow.cap, None)
-            return 1
-        row = self.rows[index]
-        if not row.open:
-            heapq.heappop(heap)
-            return 0
-        share = max(row.free, 0.0) / row.demand
-        if share > level and len(heap) > 1 and (share, index) > min(heap[1:3]):
-            heapq.heapreplace(heap, (share, index))  # the row has gained room per flow since
-            return 0
-        heapq.heappop(heap)
-        row.level, count = share, row.open
-        for flow in row.members:
-            if flow.new_rate < 0.0:
-                _freeze(flow, share, row)
-        return count
+                heapq.heappush(self._heap, (flow.cap, -1 - place))
+        for row in self._touched:
+            row.used, row.demand, row.open, row.level, row.peak = 0.0, row.weight, len(row.members), -1.0, 0.0
+            row.queued = math.inf
+            self._gain(row)
 
     def _disturbed(self) -> list[Flow]:
         """Return standing flows whose rate cannot stay: too fast for a full row, or no longer held back."""
@@ -259,7 +299,8 @@ class FairShares:
             if not row.members or len(row.members) == len(row.flows):
                 continue
             too_fast = row.level * (1.0 + ROUNDING) if row.level >= 0.0 else math.inf
-            held = row.peak * (1.0 - ROUNDING) if row.free <= ROUNDING * row.capacity else math.inf
+            full = row.capacity - row.outside - row.used <= ROUNDING * row.capacity
+            held = row.peak * (1.0 - ROUNDING) if full else math.inf
             if row.fastest > too_fast or row.slowest_held < held:
                 joining += _disturbed_on(row, too_fast, held)
         return joining
@@ -276,8 +317,8 @@ class FairShares:
                     row.slowest_held = math.inf
                 if row.level >= 0.0:
                     row.slowest_held = min(row.slowest_held, row.level)
-            row.total = row.capacity - row.free
-            load = row.capacity if row.free <= ROUNDING * row.capacity else row.total
+            row.total = row.outside + row.used
+            load = row.capacity if row.capacity - row.total <= ROUNDING * row.capacity else row.total
             if load != row.load:
                 row.load = load
                 changed.append(row)
@@ -289,10 +330,30 @@ class FairShares:
 def _freeze(flow: Flow, rate: float, limit: Row | None) -> None:
     flow.new_rate, flow.new_limit = rate, limit
     for row, weight in flow.uses:
-        row.free -= weight * rate
+        row.used += weight * rate
         row.demand -= weight
         row.open -= 1
         row.peak = rate
+
+
+def _freeze_row(row: Row) -> None:
+    """Freeze the moving flows of a row that is full."""
+    if row.open:
+        row.level = share = row.share()
+        for flow in row.members:
+            if flow.new_rate < 0.0:
+                _freeze(flow, share, row)
+
+
+def _concerned(row: Row) -> list[Flow]:
+    """Return the standing flows of a row that its level concerns.
+
+    They are those that are faster than others may be on the full row, or those that it holds back no longer.
+    """
+    share = row.share()
+    too_fast = share * (1.0 + ROUNDING) if share >= 0.0 else math.inf
+    gain = row.slowest_held < math.inf and share > row.slowest_held * (1.0 + ROUNDING)
+    return _disturbed_on(row, too_fast, math.inf if gain else 0.0) if gain or row.fastest > too_fast else []
 
 
 def _disturbed_on(row: Row, too_fast: float, held: float) -> list[Flow]:

@@ -176,6 +176,8 @@ def job_record(
         latency=latency,
         split=split,
         attribution={name: seconds / whole for name, seconds in split.items()} if whole > 0.0 else {},
+        warm_up=window.begin,
+        cool_down=len(records.arrivals) - window.end,
         throughput=throughput(records, window),
         latency_cdf=distribution(records.latency[kept]),
         slo_met=within_limits(job, latency),

@@ -6,6 +6,7 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from planner.simulate.statistics import named_stream
 from planner.workload import Lengths, Traffic
 
 TRACE_COLUMNS = ("arrived_at", "num_prefill_tokens", "num_decode_tokens")
+MOST_TOKENS = 10**9
+"""Prompt or output tokens of a request in a trace, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,24 +109,33 @@ def read_trace(path: Path, count: int) -> tuple[FloatArray, IntArray, IntArray]:
     SimulationError
         If a column is missing or a value is no number, with file and line.
     """
-    rows: list[tuple[float, int, int]] = []
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = [name for name in TRACE_COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise SimulationError(
-                f"{path}:1: no column {', '.join(missing)}; a trace has {', '.join(TRACE_COLUMNS)}"
-            )
-        for row in reader:
-            try:
-                time, prompt, output = (float(row[name]) for name in TRACE_COLUMNS)
-                rows.append((time, int(prompt), int(output)))
-            except (TypeError, ValueError, OverflowError):
-                raise SimulationError(f"{path}:{reader.line_num}: not three numbers: {dict(row)}") from None
-            if not math.isfinite(time):
-                raise SimulationError(f"{path}:{reader.line_num}: the time of arrival must be finite")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = _trace_rows(path, stream)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise SimulationError(f"{path}: is no table of text: {error}") from None
     if not rows:
         raise SimulationError(f"{path}: the trace has no requests")
     rows = sorted(rows)[:count]
     table: FloatArray = np.asarray(rows, dtype=float)
     return table[:, 0], table[:, 1].astype(np.int64), table[:, 2].astype(np.int64)
+
+
+def _trace_rows(path: Path, stream: TextIO) -> list[tuple[float, int, int]]:
+    reader = csv.DictReader(stream)
+    missing = [name for name in TRACE_COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        columns = ", ".join(TRACE_COLUMNS)
+        raise SimulationError(f"{path}:1: no column {', '.join(missing)}; a trace has {columns}")
+    rows: list[tuple[float, int, int]] = []
+    for row in reader:
+        try:
+            time, prompt, output = (float(row[name]) for name in TRACE_COLUMNS)
+            rows.append((time, int(prompt), int(output)))
+        except (TypeError, ValueError, OverflowError):
+            raise SimulationError(f"{path}:{reader.line_num}: not three numbers: {dict(row)}") from None
+        if not (0 <= prompt <= MOST_TOKENS and 0 <= output <= MOST_TOKENS):
+            raise SimulationError(f"{path}:{reader.line_num}: tokens must be 0 to {MOST_TOKENS}: {dict(row)}")
+        if not math.isfinite(time):
+            raise SimulationError(f"{path}:{reader.line_num}: the time of arrival must be finite")
+    return rows

@@ -114,6 +114,8 @@ class JobSimulation(Record):
         of `split`. Training: of the step as its busiest stage sees it: ``compute``, ``sending`` (held by its
         own transfers), ``bubble`` (waiting for other stages), ``gradients`` (synchronisation that nothing
         hides, and other stages' updates), ``optimizer``.
+    warm_up, cool_down
+        Serving: requests at the beginning, found by MSER-5, and at the end that count in no figure.
     run
         Training under a scenario that states its steps.
     """
@@ -129,6 +131,8 @@ class JobSimulation(Record):
     latency_cdf: list[tuple[float, float]] = Field(default_factory=list)
     slo_met: bool | None = None
     attribution: dict[str, float] = Field(default_factory=dict)
+    warm_up: int | None = None
+    cool_down: int | None = None
     run: JobRun | None = None
     utilisation: dict[str, float] = Field(default_factory=dict)
     timeline: list[TimelineSpan] = Field(default_factory=list)

@@ -15,10 +15,11 @@ from simpy.events import NORMAL
 from planner.errors import SimulationError
 from planner.placement import ServingPlan, ServingProblem, serving_model
 from planner.placement.flows import serving_flows
+from planner.placement.pools import PlacedPool, cache_holders
 from planner.simulate.alarm import Alarm
 from planner.simulate.batching import Replica
 from planner.simulate.cabling import Cabling
-from planner.simulate.disaggregated import CacheMoves, Pools
+from planner.simulate.disaggregated import CacheMoves
 from planner.simulate.host_path import Host, host_plan
 from planner.simulate.iterations import IterationTimes
 from planner.simulate.link_use import link_uses
@@ -42,7 +43,6 @@ def simulate_serving(
     trace: Path | None = None,
     router: Router | None = None,
     routing: Policy = "least-outstanding",
-    pools: Pools | None = None,
 ) -> JobOutcome:
     """Simulate a number of requests of a serving job.
 
@@ -54,8 +54,6 @@ def simulate_serving(
         File of the traffic process ``trace``; by default the one that the job names.
     routing
         How requests are divided among replicas; with pools, among those that compute prompts.
-    pools
-        Which replicas compute prompts and which generate; without, each does both.
 
     Raises
     ------
@@ -64,7 +62,7 @@ def simulate_serving(
     """
     if requests < 1:
         raise SimulationError("simulate at least one request")
-    run = _Run(problem, plan, seed, requests, trace, router, routing, pools)
+    run = _Run(problem, plan, seed, requests, trace, router, routing)
     records = run.finish()
     refuse_overload(problem.job, records)
     job = job_record(problem.job, records, run.utilisation(), run.timeline())
@@ -83,30 +81,35 @@ class _Run:
         trace: Path | None,
         router: Router | None,
         routing: Policy,
-        pools: Pools | None,
     ) -> None:
         self.problem, self.plan, self.env = problem, plan, simpy.Environment()
-        model = serving_model(problem, plan.strategy, plan.gpus())
-        limits = cache_limits(problem, plan)
+        pools = plan.pools()
+        limits = [cache_limits(problem, pool, generates=pool is pools[-1]) for pool in pools]
         if trace is None and problem.job.traffic.trace is not None:
             trace = Path(problem.job.traffic.trace)
-        self.requests = draw_requests(problem, count, seed, limits.cache_tokens, trace)
+        most = min(limit.cache_tokens for limit in limits)
+        self.requests = draw_requests(problem, count, seed, most, trace)
         self.cabling = Cabling(router or Router(problem.topology))
-        hosts = [host_plan(problem, replica, self.cabling) for replica in plan.replicas]
-        self._entries = len(plan.replicas)
-        if pools is not None:
-            pools.check(len(plan.replicas), problem.job.name)
-            self._entries = pools.prefill
-        gpus = [replica.gpus() for replica in plan.replicas]
-        per_token = float(model.kv_per_token()[0])
-        self._moves = CacheMoves(self.cabling, gpus[: self._entries], gpus[self._entries :], per_token)
+        placed = [replica for pool in pools for replica in pool.replicas]
+        hosts = [host_plan(problem, replica, self.cabling) for replica in placed]
+        self._entries = len(pools[0].replicas)
+        models = [serving_model(problem, pool.strategy, PlacedPool.of(pool).gpus()) for pool in pools]
+        if plan.prefill is not None:
+            per_token = float(models[-1].kv_per_token()[0])
+            self._moves = CacheMoves(
+                self.cabling, cache_holders(pools[0]), cache_holders(pools[1]), per_token
+            )
         self.network = Network(self.env, self.cabling.specs(), self.cabling.groups())
-        names = [replica.name for replica in plan.replicas]
+        names = [replica.name for replica in placed]
         self.hosts = [
             Host(self.env, name, host, self.network) for name, host in zip(names, hosts, strict=True)
         ]
-        times = IterationTimes(problem, model, limits.max_batch, limits.max_tokens)
-        self.replicas = [Replica(self.env, name, times, limits) for name in names]
+        self.replicas = [
+            Replica(self.env, replica.name, times, limit)
+            for pool, model, limit in zip(pools, models, limits, strict=True)
+            for times in [IterationTimes(problem, model, limit.max_batch, limit.max_tokens)]
+            for replica in pool.replicas
+        ]
         self._under_way = [0] * len(names)
         self._arrivals: list[float] = self.requests.arrivals.tolist()
         self._computed: list[int] = self.requests.computed.tolist()
@@ -194,7 +197,7 @@ class _Run:
         seconds = float(self.requests.computed.sum() + self.requests.outputs.sum()) / per_second
         carried: dict[int, float] = defaultdict(float)
         for flow in serving_flows(self.problem, self.plan):
-            if flow.cause != "host":
+            if flow.cause not in ("host", "kv"):
                 for link in self.cabling.route(flow.source, flow.target):
                     carried[link] += flow.size * seconds
         return carried
@@ -274,8 +277,13 @@ class _Visit:
         self.end(self)
 
 
-def cache_limits(problem: ServingProblem, plan: ServingPlan) -> Limits:
-    """Return what a replica can hold beside its weights.
+def cache_limits(problem: ServingProblem, plan: ServingPlan, *, generates: bool = True) -> Limits:
+    """Return what a replica of a plan without pools, or of one pool, can hold beside its weights.
+
+    Parameters
+    ----------
+    generates
+        Whether it holds answers too.
 
     Raises
     ------
@@ -286,12 +294,13 @@ def cache_limits(problem: ServingProblem, plan: ServingPlan) -> Limits:
     batching, traffic = plan.batching, problem.job.traffic
     room = problem.capacity - problem.calibration.number("context_bytes") - float(costs.weights()[0])
     room -= float(costs.working(float(batching.max_tokens))[0])
-    tokens = int(max(room, 0.0) / float(costs.kv_per_token()[0]))
+    copies = plan.strategy.adp
+    tokens = int(max(room, 0.0) / float(costs.kv_per_token()[0])) * copies
     images = traffic.images * (problem.model.vision.tokens if problem.model.vision else 0)
-    need = traffic.prompt.mean + traffic.output.mean + images
+    need = traffic.prompt.mean + images + (traffic.output.mean if generates else 0.0)
     if tokens < need:
         raise SimulationError(
             f"job {problem.job.name!r}: the cache of a replica holds {tokens} tokens, a mean request needs "
             f"{need:.0f}; raise tp, or lower batching.max_tokens"
         )
-    return Limits(batching.max_batch, batching.max_tokens, tokens, batching.window)
+    return Limits(batching.max_batch, batching.max_tokens * copies, tokens, batching.window)

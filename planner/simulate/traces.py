@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +11,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from planner.errors import DocumentError, Problem
+from planner.schema.foreign import read_foreign_json
 from planner.simulate.links import FlowTrace, LinkSpec, TracedFlow
 
+LARGEST_TRACE = 256 * 2**20
+"""Bytes of the largest trace that is read, unpacked."""
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -73,17 +75,16 @@ def load_trace(path: str | Path) -> FlowTrace:
 
 
 def _refuse_other_than_json(path: Path, text: str) -> None:
-    try:
-        json.loads(text)
-    except json.JSONDecodeError as error:
-        problem = Problem(str(path), error.lineno, error.colno, "", f"not JSON: {error.msg}")
-        raise DocumentError([problem]) from None
+    read_foreign_json(text, str(path))
 
 
 def _read(path: Path) -> str:
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            data = stream.read(LARGEST_TRACE + 1)
+        if len(data) > LARGEST_TRACE:
+            raise DocumentError([_problem(path, "", f"larger than {LARGEST_TRACE // 2**20} MiB")])
+        return data.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
         raise DocumentError([_problem(path, "", f"cannot be read: {error}")]) from None
     except UnicodeDecodeError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from planner.placement import Problem, ServingProblem, TrainingProblem
 from planner.solve.budget import Budget
-from planner.solve.serving import ServingSearch
+from planner.solve.services import search_service
 from planner.solve.training import search_training
 
 
@@ -35,7 +35,6 @@ def may_fit(problem: Problem, budget: Budget) -> bool:
         search = search_training(problem, watched)
         return search.best is not None or search.bound < float("inf")
     if isinstance(problem, ServingProblem):
-        served = ServingSearch(problem, watched)
-        served.run()
+        served = search_service(problem, watched)
         return served.best is not None or served.bound < float("inf")
     return True

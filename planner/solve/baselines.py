@@ -140,6 +140,8 @@ def serving_baselines(problem: ServingProblem, best: PlacedService, budget: Budg
             "one replica over the innermost domain",
         ),
     ]
+    if best.prefill is not None:
+        return found  # how its GPUs would be dealt out is not one rule
     found.append(
         _service(
             "topology-blind",
@@ -199,5 +201,5 @@ def _shuffled(problem: ServingProblem, best: PlacedService) -> PlacedService:
     if len({gpu for replica in replicas for gpu in replica.gpus()}) != len(used):
         replicas = best.replicas
     outcome = judge_serving(problem, best.strategy, replicas)
-    value = best.value if problem.job.objective == "gpus" else outcome.latency_p99
+    value = problem.value(float(len(used)), outcome.latency_p99)
     return PlacedService(best.strategy, replicas, outcome, value)

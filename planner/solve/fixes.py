@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from planner.errors import InfeasibleError, PlannerError, nearest
+from planner.placement.problem import TYPES
 from planner.schema import expand
 from planner.workload import Degrees, ServingJob, TrainingJob
 
 PLACES = ("gpus", "nodes")
-SERVING = ("tp", "pp", "ep", "adp", "replicas")
+SERVING = ("tp", "pp", "ep", "adp", "replicas", "pools", *TYPES)
 """Degrees of a service."""
-SERVING_ONLY = ("replicas", "adp")
+SERVING_ONLY = ("replicas", "adp", "pools", *TYPES)
 SWITCHES = {"on": True, "true": True, "off": False, "false": False}
 MOST_ATTEMPTS = 12
 """Most values tried in place of one that does not fit."""
@@ -120,6 +121,8 @@ def fixed_job(job: Job, fixes: Iterable[Fix]) -> Job:
         if fix.is_place or not fix.concerns(job.name) or fix.field not in fields_of(job):
             continue
         wanted, allowed = _values(fix), getattr(degrees, fix.field)
+        if allowed is None and fix.field in TYPES:
+            allowed = [getattr(job, fix.field)]
         kept = wanted if allowed is None else [value for value in wanted if value in allowed]
         if not kept:
             own = f"degrees.{fix.field} of {job.name}: {allowed}"

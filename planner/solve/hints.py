@@ -13,11 +13,10 @@ from planner.placement import (
     Strategy,
     TrainingPlan,
     TrainingProblem,
-    judge_serving,
     judge_training,
     limits_broken,
 )
-from planner.placement.serving import serving_problems
+from planner.placement.pools import PlacedPool, judge_service, service_problems
 from planner.placement.training import training_memory_problems, training_problems
 from planner.solve.serving import PlacedService
 from planner.solve.training import PlacedStrategy
@@ -59,15 +58,19 @@ def hinted_serving(problem: ServingProblem, plan: JobPlan) -> PlacedService:
     """
     if not isinstance(plan, ServingPlan):
         raise UnusableHintError("the hint is no serving plan")
-    _refuse([*serving_problems(problem, plan), *excluded(problem, plan.strategy)])
+    chosen = [pool.strategy for pool in plan.pools()]
+    _refuse([*service_problems(problem, plan), *(text for one in chosen for text in excluded(problem, one))])
     try:
-        outcome = judge_serving(problem, plan.strategy, plan.replicas)
+        outcome = judge_service(problem, plan)
     except StopIteration as error:  # no longer a legal memory mode on this machine
         raise UnusableHintError("a transfer uses a memory mode that the machine lacks") from error
     _refuse(limits_broken(problem, outcome))
     gpus = float(len(plan.gpus()))
-    value = gpus if problem.job.objective == "gpus" else outcome.latency_p99
-    return PlacedService(plan.strategy, list(plan.replicas), outcome, value)
+    value = problem.value(gpus, outcome.latency_p99)
+    prefill = None
+    if plan.prefill is not None:
+        prefill = PlacedPool(plan.prefill.strategy, plan.prefill.replicas)
+    return PlacedService(plan.strategy, list(plan.replicas), outcome, value, prefill)
 
 
 def _refuse(broken: list[str]) -> None:
@@ -87,9 +90,10 @@ def excluded(problem: TrainingProblem | ServingProblem, strategy: Strategy) -> l
             continue
         if field == "recompute_layers" and strategy.recompute != "full":
             continue  # the list is for full recompute alone
-        if getattr(strategy, name) not in allowed:
+        value = getattr(strategy, name)
+        if value not in allowed:
             shown = ", ".join(map(str, allowed))
-            found.append(f"{field} is {getattr(strategy, name)}, and has to be one of {shown}")
+            found.append(f"{field} is {value}, and has to be one of {shown}")
     return found
 
 

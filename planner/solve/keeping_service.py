@@ -193,5 +193,5 @@ def _judged(problem: ServingProblem, plan: ServingPlan) -> PlacedService | None:
     outcome = judge_serving(problem, plan.strategy, plan.replicas)
     if limits_broken(problem, outcome):
         return None
-    value = float(len(plan.gpus())) if problem.job.objective == "gpus" else outcome.latency_p99
+    value = problem.value(float(len(plan.gpus())), outcome.latency_p99)
     return PlacedService(plan.strategy, plan.replicas, outcome, value)

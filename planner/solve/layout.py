@@ -6,6 +6,7 @@ domains, degrees that do not divide), by CP-SAT, which also proves that no such 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -110,8 +111,14 @@ def _at_most(share: Share, limit: Share) -> Share:
 class LayoutModel:
     """CP-SAT: every rank in one innermost domain, no domain over its size, groups not split too thinly."""
 
-    def __init__(self, strategy: Strategy, chain: Chain, hierarchy: Hierarchy) -> None:
-        self.model = cp_model.CpModel()
+    def __init__(
+        self,
+        strategy: Strategy,
+        chain: Chain,
+        hierarchy: Hierarchy,
+        model: cp_model.CpModel | None = None,
+    ) -> None:
+        self.model = model or cp_model.CpModel()
         self.hierarchy, self.strategy = hierarchy, strategy
         inner = hierarchy.levels[0]
         self.sizes = inner.capacities
@@ -121,7 +128,8 @@ class LayoutModel:
         ]
         self.parent = [self._parents(level) for level in range(len(hierarchy.levels))]
         self._place_each_rank()
-        self._respect_sizes()
+        if model is None:
+            respect_sizes(self.model, [self], hierarchy)
         for level, share in enumerate(chain):
             for groups, least in self._groups(share):
                 self._keep_together(groups, least, level)
@@ -137,10 +145,6 @@ class LayoutModel:
     def _place_each_rank(self) -> None:
         for row in self.inside:
             self.model.add_exactly_one(row.values())
-
-    def _respect_sizes(self) -> None:
-        for domain, size in enumerate(self.sizes):
-            self.model.add(add_up(row[domain] for row in self.inside) <= int(size))
 
     def _mesh(self) -> IntArray:
         s = self.strategy
@@ -186,13 +190,26 @@ class LayoutModel:
 
     def extract(self, solver: cp_model.CpSolver) -> IntArray:
         """Return the GPU numbers in rank order."""
-        free = {
-            d: list(np.flatnonzero(self.hierarchy.levels[0].domain_of == d)) for d in range(len(self.sizes))
-        }
+        return self.extract_from(solver, members(self.hierarchy))
+
+    def extract_from(self, solver: cp_model.CpSolver, free: dict[int, list[int]]) -> IntArray:
+        """Return the GPU numbers in rank order, taken from those that are free in each innermost domain."""
         return np.asarray(
             [free[next(d for d, x in row.items() if solver.boolean_value(x))].pop(0) for row in self.inside],
             dtype=np.int64,
         )
+
+
+def respect_sizes(model: cp_model.CpModel, layouts: Sequence[LayoutModel], hierarchy: Hierarchy) -> None:
+    """Let no innermost domain hold more ranks of some layouts than it has GPUs."""
+    for domain, size in enumerate(hierarchy.levels[0].capacities):
+        model.add(add_up(row[domain] for layout in layouts for row in layout.inside) <= int(size))
+
+
+def members(hierarchy: Hierarchy) -> dict[int, list[int]]:
+    """Return the GPUs of every innermost domain."""
+    inner = hierarchy.levels[0]
+    return {d: np.flatnonzero(inner.domain_of == d).tolist() for d in range(len(inner.capacities))}
 
 
 def exact_layout(
@@ -202,10 +219,21 @@ def exact_layout(
 
     ``(None, True)`` means that there is no such layout; ``(None, False)`` that the budget ended.
     """
-    if strategy.num_ranks > LARGEST_EXACT:
+    found, proven = exact_layouts([(strategy, chain)], hierarchy, budget)
+    return (None if found is None else found[0]), proven
+
+
+def exact_layouts(
+    parts: Sequence[tuple[Strategy, Chain]], hierarchy: Hierarchy, budget: Budget
+) -> tuple[list[IntArray] | None, bool]:
+    """Return layouts with the given shares that have no GPU in common, and whether the answer is proven."""
+    if sum(strategy.num_ranks for strategy, _ in parts) > LARGEST_EXACT:
         return None, False
-    layout = LayoutModel(strategy, chain, hierarchy)
-    solver, status = run_model(layout.model, budget)
+    model = cp_model.CpModel()
+    layouts = [LayoutModel(strategy, chain, hierarchy, model) for strategy, chain in parts]
+    respect_sizes(model, layouts, hierarchy)
+    solver, status = run_model(model, budget)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return layout.extract(solver), True
+        free = members(hierarchy)
+        return [layout.extract_from(solver, free) for layout in layouts], True
     return None, status == cp_model.INFEASIBLE

@@ -78,7 +78,8 @@ def service_moves(old: ServingPlan, strategy: Strategy, replicas: Sequence[Repli
 
     Under other degrees every replica moves.
     """
-    degrees = [(s.tp, s.pp, s.ep, s.adp) for s in (old.strategy, strategy)]
+    free = {"dp": 1}
+    degrees = [s.model_copy(update=free) for s in (old.strategy, strategy)]
     same = degrees[0] == degrees[1]
     before = {tuple(replica.gpus()): replica for replica in old.replicas} if same else {}
     kept = {tuple(replica.gpus()) for replica in replicas} & set(before)

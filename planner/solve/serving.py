@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs import ServingCandidates, ServingCosts, ServingSpans, serving_costs
+from planner.costs import ServingCandidates, ServingCosts, ServingModel, ServingSpans
+from planner.costs.pools import DecodePool, PrefillPool
 from planner.placement import Replica, ServingOutcome, ServingProblem, Strategy, judge_serving, limits_broken
 from planner.placement.groups import members_per_domain
-from planner.placement.serving import serving_rules
+from planner.placement.pools import PlacedPool
+from planner.placement.problem import TYPES, allowed_types
+from planner.placement.serving import degree_rules
 from planner.solve.budget import Budget
 from planner.solve.degrees import Chain, LevelSizes, divisors, level_sizes, powers_of_two, span_choices
 from planner.solve.host import HostTables
@@ -25,16 +29,24 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 TOLERANCE = 1e-9
 LARGEST_PP = 16
+Priced = TypeVar("Priced", ServingCosts, PrefillPool, DecodePool)
 
 
 @dataclass(frozen=True)
 class PlacedService:
-    """A serving strategy with its replicas, the judge's outcome and the objective's value."""
+    """A serving strategy with its replicas, the judge's outcome and the objective's value.
+
+    Attributes
+    ----------
+    prefill
+        The pool for prompts, where the replicas only generate.
+    """
 
     strategy: Strategy
     replicas: list[Replica]
     outcome: ServingOutcome
     value: float
+    prefill: PlacedPool | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,14 @@ def serving_strategies(problem: ServingProblem) -> list[Strategy]:
             most = gpus // (tp * pp)
             for dp in [d for d in limits.replicas or range(1, most + 1) if d <= most]:
                 found.append(Strategy(tp=tp, pp=pp, dp=dp, ep=ep, adp=adp))
-    return found
+    types = [allowed_types(problem.job, name) for name in TYPES]
+    if all(choices == [None] for choices in types):
+        return found
+    return [
+        strategy.model_copy(update=dict(zip(TYPES, chosen, strict=True)))
+        for strategy in found
+        for chosen in product(*types)
+    ]
 
 
 def stage_degrees(problem: ServingProblem) -> Iterator[tuple[int, int, int]]:
@@ -94,7 +113,7 @@ def stage_degrees(problem: ServingProblem) -> Iterator[tuple[int, int, int]]:
     copies = limits.adp or (powers_of_two(problem.num_gpus) if model.experts is not None else [1])
     for tp in [d for d in limits.tp or divisors(model.heads) if d <= problem.num_gpus]:
         for ep, adp in product(limits.ep or divisors(tp), copies):
-            if not any(serving_rules(problem, Strategy(tp=tp, ep=ep, adp=adp))):
+            if not any(degree_rules(problem.model, Strategy(tp=tp, ep=ep, adp=adp))):
                 yield tp, ep, adp
 
 
@@ -120,21 +139,56 @@ def copy_width(strategy: Strategy) -> int:
 
 def table_of(problem: ServingProblem, options: list[Option]) -> Table:
     """Evaluate strategies under given spans, all at once."""
-    many = ServingCandidates(
-        *(
-            np.asarray([getattr(s, name) for s, _ in options], dtype=np.int64)
-            for name in ("dp", "tp", "pp", "ep", "adp")
-        )
+    many, costs = candidates_of(options), priced(problem, options, ServingModel.costs)
+    host = {int(dp): least_host_time(problem, int(dp)) for dp in np.unique(many.replicas)}
+    return Table(many, options, costs, np.asarray([host[int(dp)] for dp in many.replicas]))
+
+
+def candidates_of(options: list[Option]) -> ServingCandidates:
+    """Return the strategies of options as arrays."""
+    columns = (
+        np.asarray([getattr(s, name) for s, _ in options], dtype=np.int64)
+        for name in ("dp", "tp", "pp", "ep", "adp")
     )
+    return ServingCandidates(*columns)
+
+
+def spans_of(many: ServingCandidates, options: list[Option]) -> ServingSpans:
+    """Return the spans of options as arrays."""
     shares = np.asarray([chain for _, chain in options], dtype=float).reshape(len(options), -1, 6)
     hop = np.argmax(shares[:, :, 3] >= many.pp[:, None], axis=1)
     several = (many.adp > 1)[:, None]
-    spans = ServingSpans(shares[:, :, 0], np.where(several, shares[:, :, 4], shares[:, :, 0]), hop)
-    costs = serving_costs(
-        problem.job, problem.model, many, spans, problem.rates, problem.fabric, problem.calibration
+    return ServingSpans(shares[:, :, 0], np.where(several, shares[:, :, 4], shares[:, :, 0]), hop)
+
+
+def priced(problem: ServingProblem, options: list[Option], of: Callable[[ServingModel], Priced]) -> Priced:
+    """Return a record of arrays about options under their spans, those of one data type evaluated at once."""
+    many = candidates_of(options)
+    spans = spans_of(many, options)
+    rows: dict[int, list[int]] = {}
+    typed = [problem.in_types(strategy) for strategy, _ in options]
+    for row, one in enumerate(typed):
+        rows.setdefault(id(one), []).append(row)
+    parts = []
+    for members in rows.values():
+        own, picked = typed[members[0]], np.asarray(members)
+        model = ServingModel(
+            own.job,
+            own.model,
+            many.take(picked),
+            spans.take(picked),
+            own.rates,
+            own.fabric,
+            own.calibration,
+        )
+        parts.append(of(model))
+    if len(parts) == 1:
+        return parts[0]
+    order = np.argsort(np.concatenate([np.asarray(members) for members in rows.values()]))
+    names = [field.name for field in fields(parts[0])]
+    return type(parts[0])(
+        **{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names}
     )
-    host = {int(dp): least_host_time(problem, int(dp)) for dp in np.unique(many.replicas)}
-    return Table(many, options, costs, np.asarray([host[int(dp)] for dp in many.replicas]))
 
 
 def least_host_time(problem: ServingProblem, replicas: int) -> float:
@@ -199,7 +253,7 @@ class ServingSearch:
         self.evaluated += len(fresh)
         table = table_of(self.problem, fresh)
         latency = table.costs.latency_p99 + table.host
-        bounds = table.many.ranks.astype(float) if self.problem.job.objective == "gpus" else latency
+        bounds = self.problem.value(table.many.ranks.astype(float), latency)
         within = np.logical_and.reduce(list(table.limits(self.problem).values()))
         for row in np.flatnonzero(within):
             entry = (float(bounds[row]), float(latency[row]), len(self._seen) + int(row), fresh[row])
@@ -220,14 +274,6 @@ class ServingSearch:
             return
         if placed.value < self.incumbent:
             self.best = placed
-
-
-def _near_enough(strategy: Strategy, gpus: IntArray, chain: Chain, hierarchy: Hierarchy) -> bool:
-    """Whether copies of attention, which nesting does not see, are no more split than a chain says."""
-    if strategy.adp == 1:
-        return True
-    own = members_per_domain(gpus.reshape(-1, copy_width(strategy)), hierarchy)
-    return bool(all(own >= [share[4] for share in chain]))
 
 
 @dataclass(frozen=True)
@@ -252,26 +298,40 @@ def place_service(
     if replicas is None:
         return None
     outcome = judge_serving(problem, strategy, replicas)
-    value = (
-        float(strategy.dp * strategy.tp * strategy.pp)
-        if problem.job.objective == "gpus"
-        else outcome.latency_p99
-    )
+    value = problem.value(float(strategy.num_ranks), outcome.latency_p99)
     return PlacedService(strategy, replicas, outcome, value)
 
 
 def replica_slots(problem: ServingProblem, strategy: Strategy, chain: Chain, budget: Budget) -> Slots:
     """Return the groups of GPUs that a replica may take: as many as the machine holds, at least one each."""
-    size = strategy.tp * strategy.pp
-    most = problem.num_gpus // size
-    few = most * size <= LARGEST_EXACT
+    most = problem.num_gpus // (strategy.tp * strategy.pp)
+    few = most * strategy.tp * strategy.pp <= LARGEST_EXACT
     proven = True
     for copies in range(most, strategy.dp - 1, -1) if few else dict.fromkeys((most, strategy.dp)):
-        wide = strategy.model_copy(update={"dp": copies, "ep": copy_width(strategy), "adp": 1})
-        gpus = nested_layout(wide, chain, problem.hierarchy)
-        if gpus is None or not _near_enough(strategy, gpus, chain, problem.hierarchy):
-            gpus, proven = exact_layout(wide, chain, problem.hierarchy, budget)
+        wide = strategy.model_copy(update={"dp": copies})
+        gpus = built_layout(wide, chain, problem.hierarchy)
+        if gpus is None:
+            gpus, proven = exact_layout(mesh_strategy(wide), chain, problem.hierarchy, budget)
         if gpus is not None:
-            mesh = gpus.reshape(strategy.pp, copies, strategy.tp).swapaxes(0, 1).reshape(copies, -1)
-            return Slots([[problem.hierarchy.gpus[gpu] for gpu in row] for row in mesh], proven=True)
+            return Slots(as_groups(wide, gpus, problem.hierarchy), proven=True)
     return Slots(None, proven)
+
+
+def mesh_strategy(strategy: Strategy) -> Strategy:
+    """Return the mesh of replicas as layouts see it: copies of attention in the place of expert groups."""
+    return strategy.model_copy(update={"ep": copy_width(strategy), "adp": 1})
+
+
+def as_groups(strategy: Strategy, gpus: IntArray, hierarchy: Hierarchy) -> list[list[str]]:
+    """Return the GPUs of each replica, in (pp, tp) order."""
+    mesh = gpus.reshape(strategy.pp, strategy.dp, strategy.tp).swapaxes(0, 1).reshape(strategy.dp, -1)
+    return [[hierarchy.gpus[gpu] for gpu in row] for row in mesh]
+
+
+def built_layout(strategy: Strategy, chain: Chain, hierarchy: Hierarchy) -> IntArray | None:
+    """Return a layout of all replicas by nesting, ``None`` where there is none of the shares of a chain."""
+    gpus = nested_layout(mesh_strategy(strategy), chain, hierarchy)
+    if gpus is None or strategy.adp == 1:
+        return gpus
+    own = members_per_domain(gpus.reshape(-1, copy_width(strategy)), hierarchy)
+    return gpus if all(own >= [share[4] for share in chain]) else None

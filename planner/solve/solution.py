@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.placement import Baseline, Decision, JobPlan
+from planner.solve.budget import Budget
 
 PROVEN = 1e-6
 """Relative gap below which a plan counts as optimal."""
@@ -55,3 +56,12 @@ class JobSolution:
     def proven(self) -> bool:
         """Whether the plan is proven optimal."""
         return self.gap <= self.precision
+
+
+def no_plan(name: str, budget: Budget) -> str:
+    """Return why there is no plan of a job although one may exist."""
+    if budget.stopped():
+        return f"job {name!r}: interrupted before there was a plan; let it run longer"
+    if budget.over:
+        return f"job {name!r}: no plan within {budget.seconds:g} s; give more time with --time-limit"
+    return f"job {name!r}: no strategy that may fit could be placed, nor proven impossible; narrow 'degrees'"

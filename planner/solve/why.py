@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from planner import units
+from planner.costs.offload import OFFLOAD
 from planner.costs.training import RECOMPUTE, SHARDING
 from planner.placement import Decision, ServingProblem, Strategy, TrainingProblem, judge_training, prediction
+from planner.placement.pools import AGGREGATED, DISAGGREGATED, allowed_pools
 from planner.solve.budget import Budget
-from planner.solve.serving import PlacedService, ServingSearch
+from planner.solve.pools import PoolSearch
+from planner.solve.serving import PlacedService, ServingSearch, serving_strategies
 from planner.solve.training import PlacedStrategy, TrainingSearch, best_among, cheapest
+from planner.solve.why_host import host_decisions
 
 _TRAINING = {
     "tp": "tensor parallel",
@@ -22,6 +26,7 @@ _TRAINING = {
     "recompute": "recompute",
     "sharding": "sharding",
     "sequence_parallel": "sequence parallel",
+    "offload": "kept in host memory",
 }
 _SERVING = {
     "tp": "tensor parallel",
@@ -29,6 +34,9 @@ _SERVING = {
     "dp": "replicas",
     "ep": "expert parallel",
     "adp": "attention data parallel",
+    "precision": "data type of weights",
+    "expert_precision": "data type of experts",
+    "kv_precision": "data type of the cache",
 }
 MOST_ALTERNATIVES = 80
 """Alternatives of each decision that are placed, those of lowest bound."""
@@ -69,6 +77,8 @@ def _code(strategy: Strategy, name: str) -> int:
     value = getattr(strategy, name)
     if name == "recompute":
         return RECOMPUTE.index(value)
+    if name == "offload":
+        return OFFLOAD.index(value)
     return SHARDING.index(value) if name == "sharding" else int(value)
 
 
@@ -95,7 +105,9 @@ def serving_decisions(
     problem: ServingProblem, best: PlacedService, budget: Budget, everything: Sequence[Strategy]
 ) -> list[Decision]:
     """Return, per degree and per transfer, the best alternative among all strategies and its loss."""
-    found = []
+    if best.prefill is not None:
+        return [*_pool_decisions(problem, best, best.prefill.strategy, budget), *_transfer_decisions(best)]
+    found: list[Decision] = []
     for name, title in _SERVING.items():
         if budget.stopped():
             break
@@ -122,7 +134,58 @@ def serving_decisions(
                 loss=search.best.value / best.value - 1.0, reason=_service_reason(best, search.best),
             )
         )  # fmt: skip
-    return [*found, *_transfer_decisions(best)]
+    return [*found, *_transfer_decisions(best), *host_decisions(problem, best)]
+
+
+def _pool_decisions(
+    problem: ServingProblem, best: PlacedService, prefill: Strategy, budget: Budget
+) -> Iterator[Decision]:
+    """Yield, per degree of either pool, the best pair that decides it otherwise, and its loss."""
+    everything = serving_strategies(problem)
+    for name, title in _SERVING.items():
+        for place, (role, own) in enumerate((("prompts", prefill), ("answers", best.strategy))):
+            chosen = getattr(own, name)
+            others = [strategy for strategy in everything if getattr(strategy, name) != chosen]
+            if budget.stopped() or not others:
+                continue
+            search = PoolSearch(problem, budget.part(min(1.0, max(budget.left, 0.5))))
+            search.run(*((others, None) if place == 0 else (None, others)))
+            other, decision = search.best, f"{title} for {role}"
+            if other is None or other.prefill is None:
+                yield Decision(
+                    decision=decision, chosen=str(chosen), alternative="any other", loss=None,
+                    reason="breaks a limit",
+                )  # fmt: skip
+                continue
+            alternative = (other.prefill.strategy, other.strategy)[place]
+            yield Decision(
+                decision=decision, chosen=str(chosen), alternative=str(getattr(alternative, name)),
+                loss=other.value / best.value - 1.0, reason=_service_reason(best, other),
+            )  # fmt: skip
+
+
+def pool_decision(
+    problem: ServingProblem, best: PlacedService, budget: Budget, everything: Sequence[Strategy]
+) -> list[Decision]:
+    """Return how a service with pools compares with one without, where the job allows both."""
+    if len(allowed_pools(problem)) < 2 or problem.job.before or problem.job.after:
+        return []
+    part = budget.part(min(2.0, max(budget.left, 0.5)))
+    if best.prefill is None:
+        search: ServingSearch | PoolSearch = PoolSearch(problem, part)
+        search.run()
+    else:
+        search = ServingSearch(problem, part)
+        search.run(list(everything))
+    other, titles = search.best, (AGGREGATED, DISAGGREGATED)
+    chosen, alternative = titles if best.prefill is None else titles[::-1]
+    loss = None if other is None else other.value / best.value - 1.0
+    return [
+        Decision(
+            decision="pools", chosen=chosen, alternative=alternative, loss=loss,
+            reason="breaks a limit" if other is None else _service_reason(best, other),
+        )
+    ]  # fmt: skip
 
 
 def _service_reason(best: PlacedService, other: PlacedService) -> str:

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from planner.costs import ServingCandidates, ServingCosts, ServingSpans, serving_costs
+from planner.costs import ServingCandidates, ServingCosts, serving_costs
 from planner.errors import InfeasibleError, NoPlanError, PlanError, WorkloadError
 from planner.placement import (
     JobPlan,
@@ -23,7 +23,7 @@ from planner.placement import (
     serving_spans,
 )
 from planner.placement.fleet import Choice, FleetJob, FleetProblem, Shape, check_fleet, device_of
-from planner.placement.serving import serving_rules
+from planner.placement.serving import degree_rules
 from planner.placement.slices import plain_profiles, slice_device
 from planner.solve import Budget, solve_job
 from planner.solve.fleet import FleetSolution, solve_fleet
@@ -35,6 +35,8 @@ from planner.workload import ResolvedJob, ServingJob, TrainingJob, Transformer
 
 PARTS = (1, 2, 3, 4)
 """Copies of a service that are considered."""
+EVERY = 8
+"""Numbers of GPUs of one node that are all considered; larger ones double."""
 NODES = (2, 4, 8)
 """Numbers of whole nodes that a training job may get."""
 
@@ -96,13 +98,12 @@ class Worth:
     def _training(self, resolved: ResolvedJob) -> Iterator[tuple[Shape, float, int]]:
         for machine, nodes in self.machines.items():
             size = len(nodes.nodes[0].machine.gpus)
-            shapes = [Shape(machine, gpus) for gpus in _halves(size)]
+            shapes = [Shape(machine, gpus) for gpus in _numbers(size)]
             shapes += [Shape(machine, size, parts) for parts in NODES if parts <= len(nodes.nodes)]
             for shape in reversed(shapes):
                 solution = self.solution(resolved, shape)
-                if solution is None:
-                    break  # what does not fit on a share fits on no smaller one
-                yield shape, solution.value, self._kept() * shape.gpus
+                if solution is not None:  # five GPUs may fit no degrees where four do
+                    yield shape, solution.value, self._kept() * shape.gpus
 
     def _serving(self, resolved: ResolvedJob, job: ServingJob) -> Iterator[tuple[Shape, float, int]]:
         if not job.before and not job.after:
@@ -111,7 +112,7 @@ class Worth:
         parts = (1,) if job.traffic.process == "trace" else PARTS
         for machine, cluster in self.machines.items():
             size = len(cluster.nodes[0].machine.gpus)
-            for gpus, count in product(_halves(size), parts):
+            for gpus, count in product(_numbers(size), parts):
                 shape = Shape(machine, gpus, count)
                 alone = self.solution(resolved, shape) if gpus * count <= len(cluster.gpus) else None
                 if alone is not None:
@@ -146,10 +147,10 @@ class Worth:
                 assert isinstance(whole, ServingProblem)
                 cut = replace(whole, job=job, device=slice_device(device, one))
                 yield self._priced_copies(cut, [Shape(machine, 1, count, profile) for count in parts])
-            for gpus in _halves(len(node.machine.gpus)):
+            for gpus in _numbers(len(node.machine.gpus)):
                 problem = self.problem(resolved, Shape(machine, gpus))
                 assert isinstance(problem, ServingProblem)
-                if list(serving_rules(problem, Strategy(tp=gpus))):
+                if list(degree_rules(problem.model, Strategy(tp=gpus))):
                     continue
                 fitting = [count for count in parts if gpus * count <= len(cluster.gpus)]
                 shapes = [Shape(machine, gpus, count) for count in fitting]
@@ -164,9 +165,8 @@ class Worth:
         copies = np.asarray([shape.parts for shape in shapes], dtype=np.int64)
         one = np.ones_like(copies)
         spans = serving_spans(Strategy(tp=width), np.arange(width), problem.hierarchy)
-        many = ServingCandidates(copies, width * one, one, one)
-        tensor, expert = (np.repeat(values, len(shapes), axis=0) for values in (spans.tp, spans.expert))
-        rows = ServingSpans(tensor, expert, one - 1)
+        many = ServingCandidates(copies, width * one, one, one, one)
+        rows = spans.take(np.zeros_like(one))
         costs = serving_costs(
             problem.job, problem.model, many, rows, problem.rates, problem.fabric, problem.calibration
         )
@@ -231,9 +231,10 @@ class Worth:
         return int(self.documents.calibration.number("host_cores_per_gpu"))
 
 
-def _halves(size: int) -> list[int]:
-    """Return 1, 2, 4, ... up to all GPUs of a node."""
-    return sorted({*(2**power for power in range(size.bit_length()) if 2**power <= size), size})
+def _numbers(size: int) -> list[int]:
+    """Return every number of GPUs of a node up to `EVERY`, and beyond it 16, 32, ... up to all of them."""
+    doubled = (2**power for power in range(size.bit_length()))
+    return sorted({*range(1, min(size, EVERY) + 1), *(number for number in doubled if number <= size), size})
 
 
 def stage_cores(plan: JobPlan) -> int:

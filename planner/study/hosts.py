@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from planner.placement import JobPlan, Plan, ServingPlan
+from planner.placement import EnsemblePlan, JobPlan, Plan, ServingPlan
 from planner.placement.bindings import as_core_list, core_numbers
 from planner.schema import expand
 from planner.topology import NumaDomain, Topology
@@ -94,4 +94,8 @@ def _stage_cores(job: JobPlan) -> dict[tuple[str, str], set[int]]:
             for stage in replica.stages:
                 numbers = (int(number) for number in expand(f"[{stage.core_list}]"))
                 found.setdefault((replica.node, stage.numa), set()).update(numbers)
+    if isinstance(job, EnsemblePlan):
+        for pool in job.pools:
+            numbers = (int(number) for number in expand(f"[{pool.core_list}]"))
+            found.setdefault((pool.node, pool.numa), set()).update(numbers)
     return found

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from planner.calibrate.inference_batch import predict_runs
-from planner.calibrate.inference_runs import ServedRun, read_silicon
+from planner.calibrate.inference_runs import ServedRun, number, read_silicon
 from planner.costs import Calibration
 from planner.study.accuracy import Prediction
 
@@ -92,9 +90,7 @@ def _measured(row: dict[str, str]) -> dict[str, float]:
     for metric, column, unit in (
         ("ttft", "ttft_ms", 1e-3), ("tpot", "tpot_ms", 1e-3), ("throughput", "output_tokens_per_s", 1.0),
     ):  # fmt: skip
-        value = row.get(column, "")
-        if value:
-            number = float(value) * unit
-            if np.isfinite(number) and number > 0.0:
-                found[metric] = number
+        value = number(row, column) * unit
+        if value > 0.0:
+            found[metric] = value
     return found

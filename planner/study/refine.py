@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from planner import units
 from planner.errors import InfeasibleError, NoPlanError, SimulationError
-from planner.placement import ServingPlan, ServingProblem, SimulatedLimit
+from planner.placement import (
+    EnsemblePlan,
+    EnsembleProblem,
+    JobPlan,
+    ServingPlan,
+    ServingProblem,
+    SimulatedLimit,
+    design_of,
+)
+from planner.placement.mixed import AnyProblem
 from planner.simulate.result import JobSimulation, SimulationResult
 from planner.solve import Budget
-from planner.solve.cuts import Cut
+from planner.solve.cuts import AnyCut, Cut, EnsembleCut, marks_of
 from planner.study.inputs import Study
 
 Simulate = Callable[[Study], SimulationResult | None]
 """Simulates the plan of a study; ``None`` when it was interrupted."""
-Again = Callable[[tuple[Cut, ...]], Study]
-"""Solves once more with some strategies left out."""
+Again = Callable[[tuple[AnyCut, ...]], Study]
+"""Solves once more with some strategies or designs left out."""
 
 LIMITS = {"latency_p99": "latency", "ttft_p99": "ttft", "tpot_p99": "tpot"}
 
@@ -30,12 +39,12 @@ class Refined:
     result
         ``None`` when the simulation was interrupted or requests waited ever longer.
     cuts
-        Strategies that were left out on the way.
+        Strategies or designs that were left out on the way.
     """
 
     study: Study
     result: SimulationResult | None
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[AnyCut, ...] = ()
 
     @property
     def excess(self) -> float:
@@ -47,7 +56,9 @@ def refine(study: Study, simulate: Simulate, budget: Budget, again: Again | None
     """Return a plan whose simulated limits hold, or the least excess that the budget allowed.
 
     A strategy whose best placement the simulation refutes is left out of the next solve. Each is simulated by
-    itself: nothing is inferred from one strategy about another.
+    itself: nothing is inferred from one strategy about another. Designs of an ensemble are left out likewise,
+    and the next ones hold the limits with the margin by which the simulation exceeded the prediction, where
+    any design does.
 
     Parameters
     ----------
@@ -64,7 +75,7 @@ def refine(study: Study, simulate: Simulate, budget: Budget, again: Again | None
         If a service without limits cannot keep up with its rate.
     """
     latest = best = simulated(study, simulate)
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[AnyCut, ...] = ()
     while again is not None and latest.excess > 0.0:
         cuts = (*cuts, _cut(latest))
         if budget.over:
@@ -91,12 +102,7 @@ def simulated(study: Study, simulate: Simulate) -> Refined:
     SimulationError
         If requests of a service without limits wait ever longer.
     """
-    limited = any(
-        limit is not None
-        for problem in study.problems.values()
-        if isinstance(problem, ServingProblem)
-        for _, limit in problem.job.slo
-    )
+    limited = any(map(_is_limited, study.problems.values()))
     try:
         result = simulate(study)
     except SimulationError as error:
@@ -116,7 +122,6 @@ def _marked(study: Study, result: SimulationResult | None, overload: str) -> Stu
         limit
         for job in study.plan.jobs
         for problem in [study.problems[job.name]]
-        if isinstance(job, ServingPlan) and isinstance(problem, ServingProblem)
         for limit in _limits(problem, job, seen.get(job.name))
     ]
     changed: dict[str, object] = {"simulated": limits}
@@ -127,19 +132,41 @@ def _marked(study: Study, result: SimulationResult | None, overload: str) -> Stu
     return replace(study, plan=study.plan.model_copy(update=changed))
 
 
-def _limits(problem: ServingProblem, plan: ServingPlan, seen: JobSimulation | None) -> list[SimulatedLimit]:
-    found = []
+def _is_limited(problem: AnyProblem) -> bool:
+    """Whether a job has limits that a simulation can break."""
+    if isinstance(problem, EnsembleProblem):
+        return any(request.slo.latency_p99 is not None for request in problem.classes)
+    return isinstance(problem, ServingProblem) and any(limit is not None for _, limit in problem.job.slo)
+
+
+def _limits(problem: AnyProblem, plan: JobPlan, seen: JobSimulation | None) -> Iterator[SimulatedLimit]:
+    """Yield the limits of a job with what the simulation found, ``None`` where it found no steady state."""
+    if isinstance(problem, EnsembleProblem) and isinstance(plan, EnsemblePlan):
+        yield from _class_limits(problem, plan, seen)
+    if not isinstance(problem, ServingProblem) or not isinstance(plan, ServingPlan):
+        return
     for name, metric in LIMITS.items():
         limit = getattr(problem.job.slo, name)
         if limit is None or (seen is not None and metric not in seen.latency):
             continue
-        found.append(
-            SimulatedLimit(
-                job=plan.name, name=name, limit=limit, predicted=getattr(plan.prediction, name),
-                simulated=None if seen is None else seen.latency[metric].p99,
-            )
+        yield SimulatedLimit(
+            job=plan.name, name=name, limit=limit, predicted=getattr(plan.prediction, name),
+            simulated=None if seen is None else seen.latency[metric].p99,
         )  # fmt: skip
-    return found
+
+
+def _class_limits(
+    problem: EnsembleProblem, plan: EnsemblePlan, seen: JobSimulation | None
+) -> Iterator[SimulatedLimit]:
+    said = {each.name: each.latency_p99 for each in plan.prediction.classes}
+    for request in problem.classes:
+        limit = request.slo.latency_p99
+        if limit is not None and (seen is None or request.name in seen.latency):
+            yield SimulatedLimit(
+                job=plan.name, name=f"latency_p99 of {request.name}", limit=limit,
+                predicted=said[request.name],
+                simulated=None if seen is None else seen.latency[request.name].p99,
+            )  # fmt: skip
 
 
 def _broken(limit: SimulatedLimit) -> str:
@@ -149,17 +176,26 @@ def _broken(limit: SimulatedLimit) -> str:
     return f"{limit.name} of {limit.job} is {shown}, {limit.excess:.1%} above its limit of {most}"
 
 
-def _cut(refuted: Refined) -> Cut:
-    """Return the cut that leaves out the strategy of a refuted plan of one service."""
+def _cut(refuted: Refined) -> AnyCut:
+    """Return the cut that leaves out the strategy or the design of a refuted plan of one service."""
     plan = refuted.study.plan.jobs[0]
     problem = refuted.study.problems[plan.name]
+    limits = refuted.study.plan.simulated
+    worst = max(limits, key=lambda limit: limit.excess)
+    if isinstance(plan, EnsemblePlan) and isinstance(problem, EnsembleProblem):
+        seen = [limit for limit in limits if limit.excess > 0.0 and limit.simulated is not None]
+        margins = tuple(
+            (limit.name.removeprefix("latency_p99 of "), (limit.simulated or 0.0) / limit.predicted)
+            for limit in seen
+        )
+        return EnsembleCut(marks_of(design_of(problem, plan)), margins, _broken(worst))
     assert isinstance(plan, ServingPlan)
     assert isinstance(problem, ServingProblem)
-    worst = max(refuted.study.plan.simulated, key=lambda limit: limit.excess)
-    return Cut(problem.device.name, plan.strategy, _broken(worst))
+    prefill = None if plan.prefill is None else plan.prefill.strategy
+    return Cut(problem.device.name, plan.strategy, _broken(worst), prefill)
 
 
-def _nothing_left(best: Refined, cuts: tuple[Cut, ...]) -> InfeasibleError:
+def _nothing_left(best: Refined, cuts: tuple[AnyCut, ...]) -> InfeasibleError:
     """Return the error for a service of which the simulation refutes every strategy."""
     name, limits = best.study.plan.jobs[0].name, best.study.plan.simulated
     broken = [limit for limit in limits if limit.excess > 0.0]

@@ -19,10 +19,11 @@ from planner.placement import (
 )
 from planner.solve import Budget, JobSolution
 from planner.solve.baselines import serving_baselines, training_baselines
-from planner.solve.jobs import serving_plan, training_plan
+from planner.solve.jobs import training_plan
 from planner.solve.keeping import KeepingSearch, kept_part
 from planner.solve.keeping_service import keep_service
 from planner.solve.moves import move_decisions, service_moves, training_moves
+from planner.solve.services import service_plan
 from planner.solve.serving import ServingSearch
 from planner.solve.training import search_training
 from planner.study.inputs import Documents, Sources, Study
@@ -79,6 +80,8 @@ def _problem(documents: Documents, old: JobPlan) -> Problem:
 def _kept(problem: Problem, old: JobPlan, max_moves: int | None, budget: Budget) -> JobSolution:
     if isinstance(old, TrainingPlan) and old.micro_batches:
         raise PlannerError("a plan on GPUs of several models cannot be kept; solve with --hint instead")
+    if isinstance(old, ServingPlan) and old.prefill is not None:
+        raise PlannerError("a plan with a pool for prompts cannot be kept; solve with --hint instead")
     if isinstance(problem, TrainingProblem) and isinstance(old, TrainingPlan):
         return _kept_training(problem, old, max_moves, budget)
     if isinstance(problem, ServingProblem) and isinstance(old, ServingPlan):
@@ -125,10 +128,10 @@ def _kept_serving(
         and len(service_moves(old, wide.best.strategy, wide.best.replicas)) <= kept.limit
     ):
         best = wide.best
-    plan = serving_plan(problem, best)
+    plan = service_plan(problem, best)
     moves = service_moves(old, plan.strategy, plan.replicas)
     return JobSolution(
-        plan, problem.job.objective, "GPUs" if problem.job.objective == "gpus" else "s", best.value,
+        plan, problem.job.objective, problem.unit, best.value,
         min(wide.bound, best.value), wide.evaluated, wide.visited,
         serving_baselines(problem, best, budget), move_decisions(moves, kept.least),
         searched=f"plans of at most {kept.limit} moves",

@@ -9,6 +9,7 @@ from pathlib import Path
 from planner.calibrate.samples import Samples
 from planner.calibrate.verification import Verification
 from planner.costs import Calibration
+from planner.deploy.target_document import TargetDocument
 from planner.placement import Plan
 from planner.schema import Document, json_schema, write_text_atomic
 from planner.simulate.result import SimulationResult
@@ -20,7 +21,7 @@ from planner.workload import ModelDocument, WorkloadDocument
 
 KINDS: tuple[type[Document], ...] = (
     TopologyDocument, DeviceCatalogue, WorkloadDocument, ModelDocument, Calibration, Plan, SimulationResult,
-    Scenario, Samples, Verification, Gates, StudyDocument,
+    Scenario, Samples, Verification, Gates, StudyDocument, TargetDocument,
 )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from planner import __version__
 from planner.errors import InfeasibleError, NoPlanError, PlanError, WorkloadError
 from planner.placement import (
     Decision,
+    EnsemblePlan,
+    EnsembleProblem,
     JobPlan,
     LinkLoad,
     Objective,
@@ -27,6 +29,7 @@ from planner.placement import (
     groups_for,
     make_problem,
 )
+from planner.placement.ensemble_flows import ensemble_flows
 from planner.placement.exchanges import recommender_flows
 from planner.placement.flows import link_loads, representative_nodes, serving_flows, training_flows
 from planner.placement.graph_flows import operator_flows
@@ -34,7 +37,7 @@ from planner.placement.mixed import AnyProblem, MixedTrainingProblem
 from planner.placement.provenance import assumed_share
 from planner.solve import Budget, JobSolution, solve_job
 from planner.solve.budget import never
-from planner.solve.cuts import Cut
+from planner.solve.cuts import AnyCut
 from planner.study.hosts import clashing_cores
 from planner.study.inputs import Documents, Sources, Study, load_documents
 from planner.study.mixed import best_with_mixed, mixed_problem
@@ -171,7 +174,7 @@ def _best_of(
     problems: list[Problem],
     budget: Budget,
     start: JobPlan | None,
-    cuts: Sequence[Cut],
+    cuts: Sequence[AnyCut],
     *,
     explain: bool = True,
 ) -> tuple[Problem, JobSolution, float]:
@@ -325,6 +328,8 @@ def _loads(problem: AnyProblem, plan: JobPlan, router: Router) -> list[LinkLoad]
         latency = plan.prediction.latency if plan.objective == "latency" else None
         seconds = latency or plan.prediction.interval
         return link_loads(operator_flows(problem, plan), router, seconds, every) if seconds > 0.0 else []
+    if isinstance(problem, EnsembleProblem) and isinstance(plan, EnsemblePlan):
+        return link_loads(list(ensemble_flows(problem, plan)), router, 1.0, every)
     if isinstance(problem, RecommenderProblem) and isinstance(plan, RecommenderPlan):
         flows = list(recommender_flows(problem, plan))
         return link_loads(flows, router, plan.prediction.iteration_time, every)

@@ -17,7 +17,7 @@ from planner.placement import (
 )
 from planner.solve import Budget
 from planner.solve.attempts import may_fit
-from planner.solve.cuts import Cut
+from planner.solve.cuts import AnyCut
 from planner.solve.cuts import sentence as cut_sentence
 from planner.solve.degrees import degree_choices, divisors, powers_of_two
 from planner.solve.fixes import Fix, FixError, allowed_gpus, checked, explained, fixed_job, sentence
@@ -42,7 +42,7 @@ class Wishes:
 
     hint: Plan | None = None
     fixes: tuple[Fix, ...] = ()
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[AnyCut, ...] = ()
 
     def restricted(self, documents: Documents) -> Documents:
         """Return the documents with the degrees of every job held to the fixed values.
@@ -141,5 +141,6 @@ def _choices(problem: Problem, field: str) -> list[int]:
         "tp": divisors(problem.model.heads),
         "pp": powers_of_two(problem.model.layers),
         "replicas": list(range(1, problem.num_gpus + 1)),
+        "adp": powers_of_two(problem.num_gpus),
     }
     return [value for value in every.get(field, []) if value <= problem.num_gpus]

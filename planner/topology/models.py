@@ -119,13 +119,49 @@ class Device(Record):
     note: str | None = None
 
 
+class UsualMachine(Record):
+    """The shipped machine that stands for one of which only the GPUs are named.
+
+    Attributes
+    ----------
+    device, architecture
+        Devices that it stands for: one model, else all of an architecture, else all others.
+    network_latency
+        Least latency between such nodes, s, where nobody says how they are cabled.
+    """
+
+    device: Name | None = None
+    architecture: str | None = None
+    machine: Name
+    network_latency: LatencyFigure
+    source: str
+
+
 class DeviceCatalogue(Document):
     """Document ``devices/1``: accelerator models by name."""
 
     kind: ClassVar[str] = "devices"
     version: ClassVar[int] = 1
     sources: dict[str, str] = Field(default_factory=dict)
+    usual_machines: list[UsualMachine] = Field(default_factory=list)
     devices: list[Device]
+
+    def usual_machine(self, device: Device) -> UsualMachine:
+        """Return the machine that stands for those of a device: by model, by architecture, else the last.
+
+        Raises
+        ------
+        LookupError
+            If the catalogue lists none.
+        """
+        names = (device.name, device.architecture)
+        for entry in self.usual_machines:
+            if entry.device == names[0]:
+                return entry
+        for entry in self.usual_machines:
+            if entry.device is None and entry.architecture in (names[1], None):
+                return entry
+        raise LookupError(f"no usual machine for {device.name!r}")
 
 
 class NumaDomain(Record):

@@ -1,10 +1,9 @@
 """What is to run: models, traffic, tables, operator graphs, and the jobs that run them."""
 
+from planner.workload.ensembles import EnsembleClass, EnsembleJob, EnsembleStage, StageGraph
 from planner.workload.hf_config import read_config
 from planner.workload.jobs import (
-    Access,
     AnyJob,
-    CpuStage,
     Degrees,
     Lengths,
     ModelJob,
@@ -29,6 +28,7 @@ from planner.workload.models import (
 )
 from planner.workload.operators import OperatorGraph, OperatorsJob
 from planner.workload.resolve import Model, ResolvedJob, Workload, load_workload, model_presets, resolve
+from planner.workload.stages import Access, CpuStage
 from planner.workload.tables import EmbeddingTable, RecommenderJob
 
 __all__ = [
@@ -39,6 +39,9 @@ __all__ = [
     "CpuStage",
     "Degrees",
     "EmbeddingTable",
+    "EnsembleClass",
+    "EnsembleJob",
+    "EnsembleStage",
     "Experts",
     "LatentAttention",
     "Lengths",
@@ -55,6 +58,7 @@ __all__ = [
     "ServingJob",
     "Sharing",
     "Slo",
+    "StageGraph",
     "Traffic",
     "TrainingJob",
     "Transformer",

@@ -6,13 +6,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from planner.schema import Bytes, Document, Name, PerSecond, Ratio, Record, Seconds
+from planner.schema import Document, Name, PerSecond, Ratio, Record, Seconds
+from planner.workload.ensembles import EnsembleJob
 from planner.workload.limits import Budget
 from planner.workload.models import Precision, Transformer
 from planner.workload.operators import OperatorsJob
+from planner.workload.stages import CpuStage
 from planner.workload.tables import RecommenderJob
 
-Access = Literal["streaming", "random", "control"]
 Recompute = Literal["none", "selective", "full"]
 
 
@@ -94,38 +95,6 @@ class Slo(Record):
     latency_p99: Seconds | None = Field(default=None, gt=0)
 
 
-class CpuStage(Record):
-    """A stage that runs on host cores, before or after the model.
-
-    Attributes
-    ----------
-    work
-        Core time per request on the reference core (core_speed 1.0, 512-bit vectors), s.
-    vector_share
-        Share of that time that scales with the width of the vector unit, 0 to 1.
-    bytes_in, bytes_out
-        Bytes read from the stage before and handed on per request.
-    traffic_bytes
-        Bytes of host memory traffic per request; ``bytes_in + bytes_out`` when absent.
-    memory
-        Resident bytes per worker.
-    parallel
-        Cores that one request can use at once.
-    access
-        Pattern in which the GPU, or the next stage, reads what this stage hands on.
-    """
-
-    name: Name
-    work: Seconds = Field(gt=0)
-    vector_share: Ratio = Field(default=0.0, ge=0, le=1)
-    bytes_in: Bytes = 0.0
-    bytes_out: Bytes = 0.0
-    traffic_bytes: Bytes | None = None
-    memory: Bytes = 0.0
-    parallel: int = Field(default=1, ge=1)
-    access: Access = "streaming"
-
-
 class Degrees(Record):
     """Values that the search may use for each degree; everything that fits when absent.
 
@@ -137,6 +106,14 @@ class Degrees(Record):
         What communication may hide behind compute: ``all`` when absent, as nothing is faster with less.
     offload
         What may live in host memory; nothing when absent.
+    adp
+        Of a served model with experts: copies of attention in a pipeline stage, each over ``tp / adp`` GPUs
+        and with requests of its own (attention data parallel); powers of two when absent.
+    precision, expert_precision, kv_precision
+        Data types of a served model that the search may choose, by component; the job's own when absent.
+    pools
+        Whether replicas of a service do all (``aggregated``), or some compute prompts and others generate
+        (``disaggregated``); ``aggregated`` when absent. ``replicas`` and the degrees hold for each pool.
     """
 
     tp: list[int] | None = None
@@ -147,6 +124,11 @@ class Degrees(Record):
     virtual: list[int] | None = None
     micro_batch: list[int] | None = None
     replicas: list[int] | None = None
+    adp: list[Annotated[int, Field(ge=1)]] | None = None
+    pools: list[Literal["aggregated", "disaggregated"]] | None = Field(default=None, min_length=1)
+    precision: list[Precision] | None = Field(default=None, min_length=1)
+    expert_precision: list[Precision] | None = Field(default=None, min_length=1)
+    kv_precision: list[Precision] | None = Field(default=None, min_length=1)
     recompute: list[Recompute] | None = None
     sharding: list[Literal["none", "optimizer", "gradients", "parameters"]] | None = None
     sequence_parallel: list[bool] | None = None
@@ -207,8 +189,12 @@ class ServingJob(Record):
 
     Attributes
     ----------
+    precision, expert_precision, kv_precision
+        Data type of the weights, which products run in; that of routed experts, the same when absent; that of
+        the key-value cache.
     objective
-        ``p99_latency`` (end to end, s) or ``gpus`` (fewest GPUs that hold the limits).
+        ``p99_latency`` (end to end, s), ``gpus`` (fewest GPUs that hold the limits) or ``cost`` (least price
+        of GPUs that hold them, USD/h, each its share of its machine's).
     max_batch
         Most sequences that a replica decodes at once; as many as memory and limits allow when absent.
     """
@@ -217,12 +203,13 @@ class ServingJob(Record):
     name: Name
     model: Model
     precision: Precision = "bf16"
+    expert_precision: Precision | None = None
     kv_precision: Precision = "bf16"
     traffic: Traffic
     slo: Slo = Slo()
     before: list[CpuStage] = Field(default_factory=list)
     after: list[CpuStage] = Field(default_factory=list)
-    objective: Literal["p99_latency", "gpus"] = "p99_latency"
+    objective: Literal["p99_latency", "gpus", "cost"] = "p99_latency"
     max_batch: int | None = Field(default=None, ge=1)
     cuda_graphs: bool = True
     degrees: Degrees = Degrees()
@@ -232,7 +219,7 @@ class ServingJob(Record):
 
 ModelJob = TrainingJob | ServingJob
 """A job that runs a transformer."""
-AnyJob = TrainingJob | ServingJob | RecommenderJob | OperatorsJob
+AnyJob = TrainingJob | ServingJob | RecommenderJob | OperatorsJob | EnsembleJob
 Job = Annotated[AnyJob, Field(discriminator="kind")]
 
 

@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 
 from planner.errors import WorkloadError, nearest
-from planner.schema import Fault, canonical_json, load, plain, presets
+from planner.schema import Fault, canonical_json, is_file, load, plain, presets
 from planner.schema.locate import raise_faults
+from planner.workload.ensembles import EnsembleJob, StageGraph
 from planner.workload.hf_config import read_config
 from planner.workload.jobs import AnyJob, ModelJob, ModelReference, ServingJob, TrainingJob, WorkloadDocument
 from planner.workload.models import ModelDocument, Transformer
@@ -21,8 +22,8 @@ from planner.workload.tables import EmbeddingTable, RecommenderJob, read_tables
 
 KIND = "workloads"
 Tables = tuple[EmbeddingTable, ...]
-Model = Transformer | Tables | OperatorGraph
-"""What a job runs: a transformer, the tables of a recommender, or a graph of operators."""
+Model = Transformer | Tables | OperatorGraph | StageGraph
+"""What a job runs: a transformer, a recommender's tables, a graph of operators, the stages of an ensemble."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def _resolve_job(job: AnyJob, folder: Path, faults: list[Fault]) -> ResolvedJob 
             return ResolvedJob(job, graph_of(job.operators))
         path = _find_file(job.graph, ("graph",), folder, faults)
         return None if path is None else ResolvedJob(job, read_operators(path, job.time_unit).graph)
+    if isinstance(job, EnsembleJob):
+        return ResolvedJob(job, StageGraph(tuple(job.stages)))
     model = _find_model(job.model, folder, faults)
     trace = None
     if isinstance(job, ServingJob) and job.traffic.trace is not None:
@@ -162,7 +165,7 @@ def _find_file(text: str, place: tuple[str, ...], folder: Path, faults: list[Fau
     except WorkloadError as error:
         faults.append(Fault(place, str(error)))
         return None
-    if not path.is_file():
+    if not is_file(path):
         faults.append(Fault(place, f"there is no file {path}"))
         return None
     return path
@@ -179,7 +182,11 @@ def _inside(folder: Path, text: str) -> Path:
     if "\0" in text:
         raise WorkloadError("a path cannot hold a null character")
     path = folder / text
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # too long, or links that lead in a circle
+        raise WorkloadError(f"no file can be reached by {text[:80]!r}: {error}") from None
+    if not inside:
         raise WorkloadError(f"{text!r} leads out of the folder of the document; keep the file beside it")
     return path
 

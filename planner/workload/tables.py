@@ -181,12 +181,16 @@ def read_tables(path: str | Path) -> list[EmbeddingTable]:
     return tables
 
 
+_MOST_COLUMNS = 100
+"""Columns that are looked at; a table that is one has fewer."""
+
+
 def _header_problems(path: str, header: Sequence[str]) -> Iterator[Problem]:
     for column in NEEDED:
         if column not in header:
             hint = f"the first line names the columns: {','.join(COLUMNS)}"
             yield Problem(path, 1, 1, "", f"there is no column {column!r}", hint)
-    for place, column in enumerate(header):
+    for place, column in enumerate(header[:_MOST_COLUMNS]):
         if column not in COLUMNS:
             close = nearest(column, COLUMNS)
             hint = f"did you mean {close!r}?" if close else f"known: {', '.join(COLUMNS)}"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import simpy
 
 from planner.simulate import CorePool, FlowRecord, LinkSpec, Network, named_stream
-from planner.simulate.batched_server import BatchedServer
+from planner.simulate.batched_server import BatchedServer, timed
 from planner.simulate.batcher import BatcherPolicy
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def batches(name: str, rate: float, largest: int) -> Queue:
     def sojourns(seed: int, number: int) -> FloatArray:
         env = simpy.Environment()
         services = iter(exponential(named_stream(seed, "service"), number).tolist())
-        server = BatchedServer(env, BatcherPolicy(largest), lambda _: next(services))
+        server = BatchedServer(env, BatcherPolicy(largest), [timed(env, lambda _: next(services))])
         arrived: FloatArray = np.zeros(number)
         left: FloatArray = np.zeros(number)
 

@@ -5,9 +5,12 @@ import pytest
 
 from planner.calibrate.training import fit_training, with_values
 from planner.calibrate.training_batch import Batch, batch
+from planner.calibrate.training_machines import links
 from planner.calibrate.training_runs import Run, read_runs
 from planner.costs import load_calibration
 from planner.costs.stacks import stack_coefficients
+from planner.topology import find_device, load_topology
+from planner.topology.resolve import shipped_devices
 
 CALIBRATION = load_calibration()
 
@@ -73,3 +76,18 @@ def test_only_some_runs_give_the_same_times() -> None:
     some = made.only(places)
     whole = made.predicted(made.entry_times(made.coefficients(CALIBRATION)))
     assert some.predicted(some.entry_times(some.coefficients(CALIBRATION))) == pytest.approx(whole[places])
+
+
+def test_the_machine_that_stands_for_a_device_has_its_kind_of_gpu() -> None:
+    """By model, by architecture, else the last; each entry cites a source, each machine has ports."""
+    catalogue = shipped_devices()
+    for entry in catalogue.usual_machines:
+        assert entry.source in catalogue.sources and entry.network_latency.source in catalogue.sources
+        topology = load_topology(entry.machine)
+        device = topology.device(topology.gpus[0])
+        assert device.architecture.endswith(entry.architecture or device.architecture)
+        assert entry.device in (None, device.name) or entry.source == "mesh-8"
+        assert links(entry.machine, 2e-6, len(topology.nodes[0].machine.gpus), None).levels[-1].rate > 0.0
+    names = ("h200-sxm", "a10g", "mi60")
+    named = {name: catalogue.usual_machine(find_device(name)).machine for name in names}
+    assert named == {"h200-sxm": "hgx-h200", "a10g": "dgx-a100", "mi60": "dgx-h100"}

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from planner.calibrate.run.items import Bench, Item, Run
 from planner.calibrate.samples import Sampled, Samples, store
 from planner.calibrate.torch_here import TorchMissingError
 from planner.cli import cli
 from planner.costs import load_calibration
+from tests.calibrate.fakes import FakeDevice
+from tests.calibrate.test_torch_here import torch_that
 
 
 @pytest.fixture
@@ -92,6 +98,58 @@ def test_missing_torch_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert result.exit_code == 1
     assert "planner[torch]" in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("The NVIDIA driver on your system is too old (found version 11040)."), "driver"),
+        (PermissionError(13, "Permission denied", "/dev/nvidiactl"), "Permission denied"),
+        (None, "no GPU"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_one_clear_line(
+    error: Exception | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old driver, no permission, no GPU: exit code 1 with a way out; samples from before stay."""
+    monkeypatch.setattr("planner.calibrate.run.backend.load_torch", lambda: torch_that(error))
+    before = tmp_path / "c.samples.yaml"
+    before.write_text("measured before", encoding="utf-8")
+    result = run("calibrate", "run", "--resume", "-o", tmp_path / "c.yaml")
+    assert result.exit_code == 1
+    assert words in result.output and "--device cpu" in result.output
+    assert len(result.output.strip().splitlines()) <= 2
+    assert before.read_text(encoding="utf-8") == "measured before"
+
+
+def test_an_interrupt_keeps_and_fits_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle: exit code 0, samples and calibration of what there is; --resume does the rest."""
+    begun: list[float] = []
+
+    def prepare(size: float, bench: Bench) -> Run:
+        begun.append(size)
+        if len(begun) == 9:
+            os.kill(os.getpid(), signal.SIGINT)
+        return lambda loops: 1e-6 + size / 1e10
+
+    items = [
+        Item(f"copy {way} {size:g}", "copy", {"bytes": size}, {"mode": "pinned-copy", "way": way},
+             partial(prepare, size))
+        for way in ("in", "out") for size in (1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
+    ]  # fmt: skip
+    monkeypatch.setattr("planner.calibrate.run.backend.backend_for", lambda kind, **rest: FakeDevice())
+    monkeypatch.setattr("planner.calibrate.run.catalogue.all_items", lambda backend, ranks: items)
+    words = ("calibrate", "run", "--device", "cpu", "--budget", "20s", "-o", tmp_path / "c.yaml", "--json")
+    first = run(*words)
+    assert first.exit_code == 0, first.output
+    found = json.loads(first.stdout)
+    assert (found["items"], found["skipped"][0]["reason"]) == (8, "interrupted before its turn")
+    assert any("cut short" in warning for warning in found["warnings"])
+    assert load_calibration(tmp_path / "c.yaml").number("pinned_copy_in") == pytest.approx(1e10, rel=0.02)
+    second = json.loads(run(*words, "--resume").stdout)
+    assert (second["items"], second["complete"]) == (12, True)
 
 
 def test_import_then_fit(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from planner.costs import ServingCandidates, ServingModel, ServingSpans, load_calibration
-from planner.costs.serving import context_tokens, lognormal_p99, serving_rates
+from planner.costs.serving_records import context_tokens, lognormal_p99, serving_rates
 from planner.topology import find_device
 from planner.workload import Lengths, ModelReference, ServingJob, Traffic
 from tests.costs.cases import FABRIC, preset
@@ -21,9 +21,10 @@ def chat(rate: float, prompt: float = 500.0, output: float = 100.0, cv: float = 
 
 def served(job: ServingJob, *tensor: int, replicas: int = 1) -> ServingModel:
     tp = np.asarray(tensor, dtype=np.int64)
-    many = ServingCandidates(np.full_like(tp, replicas), tp, np.ones_like(tp), np.ones_like(tp))
+    one = np.ones_like(tp)
+    many = ServingCandidates(np.full_like(tp, replicas), tp, one, one, one)
     members = np.stack([tp, tp], axis=1).astype(float)
-    spans = ServingSpans(members, np.ones_like(members), np.zeros_like(tp))
+    spans = ServingSpans(members, members, np.zeros_like(tp))
     return ServingModel(job, preset("llama3-8b"), many, spans, RATES, FABRIC, load_calibration())
 
 

@@ -115,3 +115,17 @@ def test_gpus_of_a_node_share_the_way_to_their_host() -> None:
 def test_without_a_way_to_the_host_nothing_can_leave() -> None:
     """A machine without GPUs offers no share."""
     assert host_share(()) == NO_HOST
+
+
+def test_both_directions_at_once_share_a_coherent_link() -> None:
+    """GH200: 380 GB/s in and 297 out alone, 180 each when both are busy."""
+    share = host_share(load_topology("gh200-dual").machine_types)
+    assert (share.to_device, share.to_host, share.both) == (380e9, 297e9, 360e9)
+    size = np.asarray([1e9])
+    assert share.at_once(size, 0.0 * size) == pytest.approx(1e9 / 380e9)
+    assert share.at_once(0.0 * size, size) == pytest.approx(1e9 / 297e9)
+    assert share.at_once(size, size) == pytest.approx(1e9 / 180e9)
+    # 2 GB in and 4 GB out: 2 x 360/380 + 4 x (2 - 360/380) GB of the 360 that both have a second.
+    assert share.at_once(2 * size, 4 * size) == pytest.approx((2 * 0.947368 + 4 * 1.052632) / 360, rel=1e-5)
+    pcie = host_share(load_topology("dgx-h100").machine_types)
+    assert pcie.at_once(size, size) == pytest.approx(1e9 / min(pcie.to_device, pcie.to_host))

@@ -1,5 +1,6 @@
 import pytest
 
+from benchmarks.manifest_plans import GB, serving_plan, training_plan
 from planner.deploy import DeployError
 from planner.deploy.arguments import (
     layer_partition,
@@ -7,20 +8,13 @@ from planner.deploy.arguments import (
     memory_share,
     model_path,
     vllm_arguments,
+    vllm_copy_arguments,
 )
 from planner.deploy.target import Program
 from planner.placement.plan import Replica, Strategy
 from planner.placement.records import StageMemory
 from planner.workload import LatentAttention
-from tests.deploy.plans import (
-    GB,
-    experts,
-    serving_job,
-    serving_plan,
-    training_job,
-    training_plan,
-    transformer,
-)
+from tests.deploy.plans import experts, serving_job, training_job, transformer
 
 
 def layout(layers: list[int], virtual: int = 1) -> list[str]:
@@ -103,6 +97,18 @@ def test_server_gets_the_data_types() -> None:
     job = serving_job().model_copy(update={"precision": "fp8", "kv_precision": "fp8", "cuda_graphs": False})
     words = vllm_arguments(plan, job, "/models/toy", "8000")
     assert {"--quantization=fp8", "--kv-cache-dtype=fp8", "--enforce-eager"} <= set(words)
+
+
+def test_copies_of_attention_become_data_parallel_ranks() -> None:
+    """Each copy is a rank of vLLM with tensor parallelism of its own; experts are divided among all GPUs."""
+    plan = serving_plan([]).model_copy(update={"strategy": Strategy(tp=16, ep=16, adp=8)})
+    words = set(vllm_arguments(plan, serving_job(), "/models/toy", "8000"))
+    assert {"--tensor-parallel-size=2", "--data-parallel-size=8", "--enable-expert-parallel"} <= words
+    assert f"--max-num-seqs={plan.batching.max_batch // 8}" in words
+    second = vllm_copy_arguments(plan, range(8, 16), "first", 29500, head=False)
+    assert {"--data-parallel-size-local=4", "--data-parallel-start-rank=4", "--headless"} <= set(second)
+    with pytest.raises(DeployError, match="lies on several nodes"):
+        vllm_copy_arguments(plan, range(7), "first", 29500, head=True)
 
 
 @pytest.mark.parametrize(("used", "share"), [(10 * GB, 0.90), (73.3 * GB, 0.92), (79 * GB, 0.95)])

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.manifest_plans import plan, serving_plan, training_plan
 from benchmarks.manifest_situations import Situation, situations
 from planner.cli import cli
 from planner.deploy import DeployError, Target, kubernetes_bundle
@@ -24,17 +25,7 @@ from planner.deploy.target import VERSIONS
 from planner.deploy.target_document import load_target
 from planner.placement.plan import Replica, Strategy
 from tests.deploy.manifests import documents, of_kind
-from tests.deploy.plans import (
-    Case,
-    nodes,
-    plan,
-    serving_job,
-    serving_plan,
-    topology,
-    training_job,
-    training_plan,
-    workload,
-)
+from tests.deploy.plans import Case, nodes, serving_job, topology, training_job, workload
 
 SITUATIONS = {one.name: one for one in situations()}
 

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.manifest_plans import plan, serving_plan
 from planner.deploy import DeployError, Program, Target, kubernetes_bundle, launch_files
 from planner.placement.plan import CpuPlacement, Replica, Transfer
 from planner.workload import CpuStage
 from tests.deploy.manifests import as_pod, containers, documents, environment, templates, validate_core
-from tests.deploy.plans import Case, nodes, plan, serving_job, serving_plan, topology, workload
+from tests.deploy.plans import Case, nodes, serving_job, topology, workload
 from tests.deploy.shells import install, needs_bash, run, syntax_errors
 
 NASTY = [

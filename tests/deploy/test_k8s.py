@@ -7,6 +7,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
+from benchmarks.manifest_plans import plan, serving_plan
 from planner import __version__
 from planner.deploy import Target, kubernetes_bundle
 from planner.deploy.target import VERSIONS
@@ -31,10 +32,8 @@ from tests.deploy.plans import (
     device,
     multi_node_service,
     nodes,
-    plan,
     riscv_stages,
     serving_job,
-    serving_plan,
     single_node_service,
     topology,
     training,
@@ -166,12 +165,12 @@ def test_requirements_name_what_the_cluster_must_have() -> None:
     assert found["volume claims"] == ["models"]
     assert found["architectures"] == ["riscv64"]
     assert found["resources"] == ["nvidia.com/gpu"]
-    assert found["nodes"]["kubelet"]["cpuManagerPolicy"] == "static"
-    assert found["nodes"]["kubelet"]["topologyManagerPolicy"] == "single-numa-node"
+    assert [one["cpuManagerPolicy"] for one in found["nodes"]["kubelet"]] == ["static"]
+    assert found["nodes"]["kubelet"][0]["topologyManagerPolicy"] == "single-numa-node"
     group = multi_node_service()
     found = json.loads(kubernetes_bundle(group.plan, group.topology, group.workload)["requirements.json"])
     assert [kind["crd"] for kind in found["kinds"]] == ["leaderworkersets.leaderworkerset.x-k8s.io"]
-    assert found["nodes"]["kubelet"]["topologyManagerPolicy"] == "best-effort"
+    assert found["nodes"]["kubelet"][0]["topologyManagerPolicy"] == "best-effort"
 
 
 def test_jobs_on_one_node_share_its_cores() -> None:

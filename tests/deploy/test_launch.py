@@ -2,24 +2,21 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.manifest_plans import bindings, plan, serving_plan, training_plan
 from planner.deploy import Program, Target, launch_files
 from planner.placement.plan import Replica, Strategy, TrainingPlan
 from tests.deploy.plans import (
     Case,
     all_cases,
-    bindings,
     machine,
     multi_node_service,
     nodes,
-    plan,
     riscv_stages,
     scattered_training,
     serving_job,
-    serving_plan,
     topology,
     training,
     training_job,
-    training_plan,
     workload,
 )
 from tests.deploy.shells import attempt, install, needs_bash, run, syntax_errors

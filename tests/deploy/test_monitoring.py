@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from benchmarks.manifest_situations import situations
-from planner.deploy import Target
+from planner.deploy import Target, kubernetes_bundle
 from planner.deploy.context import Context
 from planner.deploy.monitoring import components, exported, figures, rules
+from planner.deploy.node_agent import agent
 from planner.deploy.series import series_table
 from tests.deploy.promtool import case
 
@@ -136,7 +137,7 @@ def unit(alerts: dict[str, Json], alert: str, series: str, values: str, at: str,
 def test_no_rule_waits_for_a_series_that_nobody_exports(name: str) -> None:
     """Every series that a rule reads is in the counters file, or served by the agent or the server."""
     found = components(context(name))
-    there = exported([*found["monitoring"], *found["agent"]])
+    there = exported([*found["monitoring"], *agent(context(name))])
     text = json.dumps([one for one in found["monitoring"] if one["kind"] == "PrometheusRule"])
     used = set(re.findall(r"DCGM_FI_[A-Z0-9_]+|planner_[a-z_]+|vllm:[a-z0-9_]+", text))
     assert used and used <= there
@@ -173,3 +174,18 @@ def test_the_dashboard_is_a_page_of_grafana() -> None:
     panels = json.loads(page["data"]["planner.json"])["panels"]
     places = {(one["gridPos"]["x"], one["gridPos"]["y"]) for one in panels}
     assert len(places) == len(panels) == len(series_table().series)
+
+
+def test_roll_outs_stop_at_the_gate_of_their_job() -> None:
+    """Where a service has several pods, a Rollout over its Deployment refers to the gate that is emitted."""
+    one = SITUATIONS["single-node service"]
+    files = kubernetes_bundle(one.plan, one.topology, one.workload)
+    texts = [text for path, text in files.items() if path.startswith("components/canary/")]
+    found = [item for text in texts for item in yaml.safe_load_all(text)]
+    (rollout,) = [one for one in found if one["kind"] == "Rollout"]
+    (gate,) = [one for one in found if one["kind"] == "AnalysisTemplate"]
+    canary = rollout["spec"]["strategy"]["canary"]
+    assert canary["steps"][1]["analysis"]["templates"][0]["templateName"] == gate["metadata"]["name"]
+    assert (canary["maxSurge"], canary["maxUnavailable"]) == (0, 1)
+    (deployment,) = yaml.safe_load_all(files["base/serve/deployment.yaml"])
+    assert rollout["spec"]["workloadRef"]["name"] == deployment["metadata"]["name"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.manifest_plans import plan, serving_plan, training_plan
 from benchmarks.manifest_situations import Situation, situations
 from planner.deploy import DeployError, Target, kubernetes_bundle
 from planner.deploy.context import Context
@@ -17,17 +18,7 @@ from planner.deploy.platform import Platform
 from planner.deploy.roundtrip import land, misplaced, world
 from planner.deploy.world import gpu_uuid
 from planner.placement.plan import Replica, Strategy
-from tests.deploy.plans import (
-    Case,
-    machine,
-    nodes,
-    plan,
-    serving_job,
-    serving_plan,
-    topology,
-    training_plan,
-    workload,
-)
+from tests.deploy.plans import Case, machine, nodes, serving_job, topology, workload
 
 Json = dict[str, Any]
 PERTURBATIONS = 20
@@ -171,8 +162,8 @@ def test_a_split_clique_leaves_pods_unscheduled() -> None:
 
 
 def test_a_bundle_that_would_land_elsewhere_is_not_written() -> None:
-    """Where two types of machine bear one label, pods would go to the wrong one: refused, with both named."""
-    machines = [machine("big"), machine("small")]
+    """Where two kinds of machine bear one label, pods would go to the wrong one: refused, with both named."""
+    machines = [machine("big", cores=64), machine("small")]
     where = topology(nodes("a-0", "big"), nodes("b-0", "small"), machines=machines)
     job = serving_plan([Replica(name="r", node="b-0", devices=["b-0/gpu[0-3]"])], bound=[])
     same = {"big": {"example.org/pool": "gpus"}, "small": {"example.org/pool": "gpus"}}

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.manifest_plans import GB, bindings, plan, serving_plan
 from planner.deploy import DeployError, Program, Sizing, Target, kubernetes_bundle
 from planner.placement.plan import CpuPlacement, Replica, ServingPlan, Strategy
 from planner.placement.records import Binding
@@ -18,18 +19,14 @@ from tests.deploy.manifests import (
     pods,
 )
 from tests.deploy.plans import (
-    GB,
     GIB,
     Case,
-    bindings,
     device,
     machine,
     multi_node_service,
     nodes,
-    plan,
     riscv_stages,
     serving_job,
-    serving_plan,
     single_node_service,
     topology,
     workload,

@@ -3,7 +3,9 @@ import time
 
 import pytest
 
+from benchmarks.manifest_plans import bindings, plan, training_plan
 from planner.deploy import DeployError, Program, Target, kubernetes_bundle
+from planner.deploy.equivalence import machine_kind
 from planner.placement.plan import Strategy
 from tests.deploy.manifests import (
     as_pod,
@@ -17,18 +19,7 @@ from tests.deploy.manifests import (
     templates,
     validate_core,
 )
-from tests.deploy.plans import (
-    Case,
-    bindings,
-    machine,
-    nodes,
-    plan,
-    topology,
-    training,
-    training_job,
-    training_plan,
-    workload,
-)
+from tests.deploy.plans import Case, machine, nodes, topology, training, training_job, workload
 from tests.deploy.shells import needs_bash
 
 
@@ -70,15 +61,15 @@ def test_rank_tables_of_the_pods_follow_the_plan() -> None:
 
 
 def test_thousands_of_nodes_stay_one_small_object() -> None:
-    """2048 nodes are one ReplicatedJob of pods picked by a machine label, said so in an annotation."""
+    """2048 nodes are one ReplicatedJob of pods picked by the kind of machine, said so in an annotation."""
     job_set = only(known("training on 2048 nodes"), "JobSet")
     (job,) = job_set["spec"]["replicatedJobs"]
     spec = job["template"]["spec"]
     assert (spec["parallelism"], job["replicas"]) == (2048, 1)
     pod = spec["template"]["spec"]
-    assert expressions(pod) == {"kubernetes.io/arch": ["amd64"], "planner.example.org/machine": ["box"]}
+    assert set(expressions(pod)) == {"kubernetes.io/arch", "planner.example.org/kind"}
     annotations = job_set["metadata"]["annotations"]
-    assert "planner.example.org/machine=box" in annotations["planner.example.org/node-choice"]
+    assert "box: planner.example.org/kind=" in annotations["planner.example.org/node-choice"]
     assert len(str(job_set)) < 10_000
     table = only(known("training on 2048 nodes"), "ConfigMap")["data"]["nodes"].splitlines()
     assert table[2047] == "2047 0 16376 16377 16378 16379 16380 16381 16382 16383"
@@ -93,13 +84,18 @@ def test_thousands_of_nodes_are_written_quickly() -> None:
 
 
 def test_machine_labels_come_from_the_target_else_from_the_topology() -> None:
-    """A stated GPU product wins over labels that all nodes bear, which win over the planner's own label."""
+    """A stated GPU product stands alone; else the labels that all nodes bear, and the kind of the machine."""
     case = training(8)
     few = {"most_hostnames": 4}
     product = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
     labelled = topology(nodes("node-[0-7]", pool="train", rack="a b"))
     (pod,) = pods(bundle(Case(case.plan, labelled, case.workload), Target(**few)))  # type: ignore[arg-type]
-    assert expressions(pod) == {"kubernetes.io/arch": ["amd64"], "pool": ["train"]}
+    kind = machine_kind(labelled.nodes[0].machine)
+    assert expressions(pod) == {
+        "kubernetes.io/arch": ["amd64"],
+        "planner.example.org/kind": [kind],
+        "pool": ["train"],
+    }
     told = Target(most_hostnames=4, machine_labels={"box": product})
     (pod,) = pods(bundle(Case(case.plan, labelled, case.workload), told))
     assert expressions(pod) == {
@@ -124,7 +120,8 @@ def test_two_machine_types_are_two_ways_to_match() -> None:
         [expression["values"] for expression in term["matchExpressions"]]
         for term in required["nodeSelectorTerms"]
     ]
-    assert values == [[["amd64", "arm64"], ["first"]], [["amd64", "arm64"], ["second"]]]
+    kinds = [machine_kind(node.machine) for node in cluster.nodes]
+    assert values == [[["amd64", "arm64"], [kind]] for kind in kinds]
 
 
 def test_queue_and_topology_label_reach_the_job() -> None:

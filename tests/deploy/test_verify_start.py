@@ -9,7 +9,7 @@ import pytest
 
 from planner.deploy import launch_files
 from planner.deploy.verify_start import NAME, planned, verify_script
-from tests.deploy.plans import riscv_stages
+from tests.deploy.plans import riscv_stages, training
 from tests.deploy.shells import BASH, attempt, install, needs_bash, run, syntax_errors
 
 pytestmark = needs_bash
@@ -141,3 +141,37 @@ def test_words_of_the_plan() -> None:
     text = planned([0, 1, 2, 8], [1], {"CUDA_VISIBLE_DEVICES": "0,1"}, {"NCCL_IB_HCA": "=mlx5_0"})
     assert text.startswith("planned=(\n  0-2,8\n  1\n  0,1\n  mlx5_0\n)\n")
     assert planned([], [0, 1], {}, {"PLANNER_NICS": "a"}).startswith("planned=(\n  -\n  0,1\n  -\n  -\n)\n")
+
+
+def rank(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Start a training rank: local rank 1 of the first node, GPU 1, cores 14-27 of domain 0."""
+    case = training(8)
+    if not (folder / "files").is_dir():
+        install(folder, launch_files(case.plan, case.topology, case.workload))
+    script = folder / "files" / "pretrain" / "bind.sh"
+    faked = {"PLANNER_PROC": str(folder / "proc"), "PLANNER_SYS": str(folder / "sys")}
+    faked["PLANNER_VERIFY"] = "strict"
+    return attempt(script, "show", PLANNER_NODE="node-0", LOCAL_RANK="1", **(faked | environment))
+
+
+def test_a_training_rank_starts_where_it_was_put(tmp_path: Path) -> None:
+    """bind.sh starts the program through the script: cores, memory and ports as planned."""
+    fake(tmp_path, cpus="14-27", mems="0-1", policy="bind:0")
+    for number in range(1, 8):
+        (tmp_path / "sys" / "class" / "infiniband" / f"mlx5_{number}").mkdir()
+    result = rank(tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "RANK=1" in result.stdout
+
+
+def test_a_training_rank_says_what_it_did_not_get(tmp_path: Path) -> None:
+    """Other cores and a missing port end a strict start; a warning starts it; looser binding checks less."""
+    fake(tmp_path, cpus="0-13", mems="0-1", policy="bind:0")
+    strict = rank(tmp_path)
+    assert (strict.returncode, "RANK=" in strict.stdout) == (1, False)
+    assert "runs on cores 0-13, planned are 14-27" in strict.stderr
+    assert "network port mlx5_7 does not exist" in strict.stderr
+    warned = rank(tmp_path, PLANNER_VERIFY="warn")
+    assert (warned.returncode, "RANK=1" in warned.stdout) == (0, True)
+    assert "cores" not in rank(tmp_path, PLANNER_BIND="local").stderr
+    assert rank(tmp_path, PLANNER_VERIFY="off").stderr == ""

@@ -27,7 +27,8 @@ from planner.placement import (
     training_spans,
     transfer_sizes,
 )
-from planner.placement.serving import free_cores, serving_rules
+from planner.placement.job_problem import free_cores
+from planner.placement.serving import serving_rules
 
 Key = tuple[Any, ...]
 
@@ -135,11 +136,15 @@ def best_serving(problem: ServingProblem) -> float:
     node = problem.topology.nodes[0]
     best = float("inf")
     d = problem.job.degrees
-    for tp, pp, dp in product(d.tp or [1], d.pp or [1], d.replicas or [1]):
-        strategy = Strategy(tp=tp, pp=pp, dp=dp)
+    lists = (d.tp, d.pp, d.replicas, d.ep, d.adp)
+    listed = (d.precision, d.expert_precision, d.kv_precision)
+    types = list(product(*([None] if one is None else one for one in listed)))
+    for (tp, pp, dp, ep, adp), chosen in product(product(*(one or [1] for one in lists)), types):
+        named = dict(zip(("precision", "expert_precision", "kv_precision"), chosen, strict=True))
+        strategy = Strategy(tp=tp, pp=pp, dp=dp, ep=ep, adp=adp).model_copy(update=named)
         if tp * pp * dp > problem.num_gpus or list(serving_rules(problem, strategy)):
             continue
-        for order in _orders(problem, tp * pp, dp):
+        for order in distinct_orders(problem, tp * pp * dp):
             groups = [order[i * tp * pp : (i + 1) * tp * pp] for i in range(dp)]
             replicas = [
                 Replica(name=f"r{i}", node=node.name, devices=group) for i, group in enumerate(groups)
@@ -154,14 +159,14 @@ def best_serving(problem: ServingProblem) -> float:
     return best
 
 
-def _orders(problem: ServingProblem, size: int, copies: int) -> Iterator[list[str]]:
+def distinct_orders(problem: ServingProblem, count: int) -> Iterator[list[str]]:
     """Yield GPU orders, one for each distinct pattern of domains and NUMA homes."""
     home = {
         f"{node.name}/{gpu.name}": gpu.numa for node in problem.topology.nodes for gpu in node.machine.gpus
     }
     signature = problem.hierarchy.signature()
     seen: set[Key] = set()
-    for order in permutations(range(problem.hierarchy.num_gpus), size * copies):
+    for order in permutations(range(problem.hierarchy.num_gpus), count):
         names = [problem.hierarchy.gpus[index] for index in order]
         key = tuple(
             (signature[index].tobytes(), home[name]) for index, name in zip(order, names, strict=True)
@@ -193,6 +198,11 @@ def _best_host(problem: ServingProblem, replicas: list[Replica]) -> list[Replica
         if worst < float("inf") and (best is None or worst < best[0]):
             best = worst, placed
     return None if best is None else best[1]
+
+
+def on_host(problem: ServingProblem, replica: Replica) -> Replica:
+    """Return a replica without CPU stages with its fastest transfers."""
+    return _hosted(problem, replica, ())
 
 
 def _alone(replica: Replica) -> Replica:

@@ -68,7 +68,7 @@ def topology_of(case: MachineCase) -> Topology:
         name="card", architecture="none", peak={"bf16": FlopsFigure.of(1e14)},
         memory=BytesFigure.of(case.memory), memory_bandwidth=BandwidthFigure.of(1000 * GB),
     )  # fmt: skip
-    machines = [_machine(f"box{index}", box, case) for index, box in enumerate(case.boxes)]
+    machines = [machine_of(f"box{index}", box, case) for index, box in enumerate(case.boxes)]
     nodes = [
         NodeGroup(name=f"{case.prefix}-{index}", machine=f"box{index}") for index in range(len(machines))
     ]
@@ -84,7 +84,8 @@ def topology_of(case: MachineCase) -> Topology:
     return resolve(document)
 
 
-def _machine(name: str, box: Box, case: MachineCase) -> Machine:
+def machine_of(name: str, box: Box, case: MachineCase, device: str = "card") -> Machine:
+    """Return one kind of node of a case, its GPUs of a model."""
     sockets = case.sockets
     numa = [
         NumaDomain(
@@ -99,7 +100,7 @@ def _machine(name: str, box: Box, case: MachineCase) -> Machine:
         for member in range(size):
             home = f"cpu{number % sockets}"
             gpu = f"{case.gpu}{number}x{member}"
-            gpus.append(Gpu(name=gpu, device="card", numa=home))
+            gpus.append(Gpu(name=gpu, device=device, numa=home))
             links.append(_link(gpu, f"nvs{number}", "nvlink", box.nvlink, 0.3e-6))
             links.append(_link(gpu, home, "pcie", box.pcie, 0.5e-6))
     links += [_link(f"cpu{s}", f"cpu{s + 1}", "socket", box.pcie, 0.3e-6) for s in range(sockets - 1)]
@@ -216,6 +217,51 @@ def serving_jobs(draw: st.DrawFn) -> ServingJob:
         before=stages[:split], after=stages[split:],
         objective=draw(st.sampled_from(["p99_latency", "gpus"])),
         degrees=Degrees(tp=[1, 2], pp=[1, 2], replicas=[1, 2, 3]),
+    )  # fmt: skip
+
+
+NARROW: dict[str, Any] = {name: ["bf16", "fp8"] for name in ("kv_precision", "expert_precision")}
+"""Data types to choose from, by component."""
+
+
+@st.composite
+def expert_jobs(draw: st.DrawFn) -> ServingJob:
+    """Draw a service of a small model with experts, attention of which may be repeated."""
+    model = Transformer(
+        name="experts", layers=4, hidden=1024, ffn=2048, heads=8, kv_heads=draw(st.sampled_from([1, 4])),
+        head_dim=128, vocab=32000,
+        experts=Experts(num_experts=8, top_k=2, ffn=1024, shared_ffn=0, first_dense=1),
+    )  # fmt: skip
+    traffic = Traffic(
+        rate=draw(st.sampled_from([40.0, 400.0])),
+        prompt=Lengths(mean=512, cv=0.5), output=Lengths(mean=draw(st.sampled_from([32, 512])), cv=0.5),
+    )  # fmt: skip
+    return ServingJob(
+        kind="serving", name="job", model=ModelReference(dims=model), traffic=traffic,
+        slo=draw(st.sampled_from([Slo(), Slo(tpot_p99=0.01)])),
+        objective=draw(st.sampled_from(["p99_latency", "gpus"])),
+        degrees=Degrees(
+            tp=[1, 2, 4], pp=[1], replicas=[1, 2], ep=[1, 2, 4], adp=[1, 2, 4],
+            **draw(st.sampled_from([{}, NARROW])),
+        ),
+    )  # fmt: skip
+
+
+@st.composite
+def pool_jobs(draw: st.DrawFn, pools: list[str]) -> ServingJob:
+    """Draw a service without CPU stages whose replicas may be divided in two pools."""
+    model = Transformer(
+        name="tiny", layers=4, hidden=1024, ffn=4096, heads=8, kv_heads=4, head_dim=128, vocab=32000
+    )
+    traffic = Traffic(
+        rate=draw(st.sampled_from([5.0, 40.0, 150.0])), prompt=Lengths(mean=2000, cv=0.5),
+        output=Lengths(mean=draw(st.sampled_from([32, 256])), cv=0.3),
+    )  # fmt: skip
+    limits = [Slo(), Slo(ttft_p99=0.2, tpot_p99=0.005), Slo(tpot_p99=0.002), Slo(latency_p99=1.0)]
+    return ServingJob(
+        kind="serving", name="job", model=ModelReference(dims=model), traffic=traffic,
+        slo=draw(st.sampled_from(limits)), objective=draw(st.sampled_from(["p99_latency", "gpus"])),
+        degrees=Degrees.model_validate({"tp": [1, 2], "pp": [1], "replicas": [1, 2], "pools": pools}),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from planner.placement import ServingProblem
 from planner.workload import Degrees, Lengths, ModelReference, ServingJob, Traffic, Transformer
 from tests.laws.brute_force import best_serving
-from tests.laws.instances import Box, MachineCase, machine_cases, problem_of, serving_jobs
+from tests.laws.instances import Box, MachineCase, expert_jobs, machine_cases, problem_of, serving_jobs
 from tests.laws.optimum import RELATIVE, optimum
 
 
@@ -23,6 +23,34 @@ def test_plan_is_legal_and_as_good_as_brute_force(job: ServingJob, case: Machine
     problem = problem_of(job, node)
     assert isinstance(problem, ServingProblem)
     assert optimum(job, node) == pytest.approx(best_serving(problem), rel=RELATIVE)
+
+
+@given(expert_jobs(), machine_cases())
+@settings(max_examples=8)
+def test_copies_of_attention_are_searched_as_by_brute_force(job: ServingJob, case: MachineCase) -> None:
+    """With experts, degrees and copies of attention come out as when all plans are walked one by one."""
+    node = MachineCase(case.boxes[:1], 3e9)
+    problem = problem_of(job, node)
+    assert isinstance(problem, ServingProblem)
+    assert optimum(job, node) == pytest.approx(best_serving(problem), rel=RELATIVE)
+
+
+@given(expert_jobs(), machine_cases())
+@settings(max_examples=8)
+def test_more_ways_to_repeat_attention_are_never_worse(job: ServingJob, case: MachineCase) -> None:
+    """The optimum with copies of attention is at most that without."""
+    without = job.model_copy(update={"degrees": job.degrees.model_copy(update={"adp": [1]})})
+    assert optimum(job, case) <= optimum(without, case) * (1 + RELATIVE)
+
+
+@given(serving_jobs(), machine_cases())
+@settings(max_examples=8)
+def test_more_data_types_are_never_worse(job: ServingJob, case: MachineCase) -> None:
+    """A choice of data types is at least as good as each of them alone, and as the job's own."""
+    free = Degrees.model_validate({**job.degrees.model_dump(), "precision": ["bf16", "fp8"]})
+    best = optimum(job.model_copy(update={"degrees": free}), case)
+    for own in ("bf16", "fp8"):
+        assert best <= optimum(job.model_copy(update={"precision": own}), case) * (1 + RELATIVE)
 
 
 @given(serving_jobs(), machine_cases())

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 
-from planner.placement import Problem, ServingPlan, TrainingPlan, check, check_job, objective
+from planner.placement import (
+    Problem,
+    ServingPlan,
+    ServingProblem,
+    TrainingPlan,
+    check,
+    check_job,
+    objective,
+)
 from planner.placement.records import Binding
 from planner.solve import Budget, solve_job
 from planner.workload import CpuStage, Degrees
@@ -204,3 +213,110 @@ def test_faults_of_the_whole_plan_are_found(update: dict[str, Any]) -> None:
     else:
         sound = changed(sound, jobs=[changed(plan, name="other")])
     assert check({plan.name: problem}, sound) != []
+
+
+def test_a_data_type_that_the_job_does_not_allow_is_found() -> None:
+    """Types are the job's own unless it lists several; then only those, and figures must follow them."""
+    problem, plan = served()
+    other = changed(plan, strategy=changed(plan.strategy, precision="fp8"))
+    assert any("none of those that the job allows" in text for text in check_job(problem, other))
+    assert isinstance(problem, ServingProblem)
+    job = problem.job.model_copy(update={"degrees": Degrees(precision=["bf16", "fp8"])})
+    free = replace(problem, job=job)
+    named = changed(plan, strategy=changed(plan.strategy, precision="bf16"))
+    assert check_job(free, named) == []
+    assert check_job(free, other) != []
+
+
+@cache
+def pooled() -> tuple[Problem, ServingPlan]:
+    """Return a service of two replicas for prompts and one, of two GPUs, for answers, and its best plan."""
+    degrees = Degrees(tp=[1, 2], pp=[1], replicas=[1, 2], pools=["disaggregated"])
+    problem = problem_of(serving(degrees=degrees), CASE)
+    plan = solve_job(problem, Budget(seconds=20.0), explain=False).plan
+    assert isinstance(plan, ServingPlan)
+    assert plan.prefill is not None
+    return problem, plan
+
+
+def prompts(plan: ServingPlan, **update: Any) -> ServingPlan:
+    """Return a service whose pool for prompts is another."""
+    return changed(plan, prefill=changed(plan.prefill, **update))  # type: ignore[no-any-return]
+
+
+def ratio(plan: ServingPlan, more: int) -> ServingPlan:
+    """Return a service that states another number of replicas for prompts than it has."""
+    assert plan.prefill is not None
+    return prompts(plan, strategy=changed(plan.prefill.strategy, dp=plan.prefill.strategy.dp + more))
+
+
+def shared(plan: ServingPlan) -> ServingPlan:
+    """Return a service whose pools have a GPU in common."""
+    assert plan.prefill is not None
+    first = plan.prefill.replicas[0]
+    other = changed(first, devices=plan.replicas[0].gpus()[: len(first.gpus())])
+    return prompts(plan, replicas=[other, *plan.prefill.replicas[1:]])
+
+
+def heavier(plan: ServingPlan) -> ServingPlan:
+    """Return a service whose pool for prompts states a byte too many."""
+    assert plan.prefill is not None
+    record = plan.prefill.memory[0]
+    more = changed(record, parts={**record.parts, "kv cache": record.parts["kv cache"] + 1.0})
+    return prompts(plan, memory=[more])
+
+
+POOLS: dict[str, ServingFault] = {
+    "a ratio that is not that of the replicas": lambda p: ratio(p, 1),
+    "no pool for prompts": lambda p: changed(p, prefill=None),
+    "a GPU in both pools": shared,
+    "a pool without replicas": lambda p: prompts(p, replicas=[]),
+    "a faster move of caches": lambda p: prompts(p, cache_move=p.prefill.cache_move / 2.0),  # type: ignore[union-attr]
+    "a byte too many for prompts": heavier,
+    "layers of prompts elsewhere": lambda p: prompts(p, layers=[3]),
+    "a move that is not costed": lambda p: less(p, "move of the cache"),
+    "another type of cache in one pool": lambda p: changed(
+        p, strategy=changed(p.strategy, kv_precision="fp8")
+    ),
+    "prompts on another GPU": lambda p: prompts(
+        p,
+        replicas=[changed(one, devices=["node-0/none"]) for one in p.prefill.replicas],  # type: ignore[union-attr]
+    ),
+    "a name in both pools": lambda p: changed(
+        p,
+        replicas=[changed(p.replicas[0], name=p.prefill.replicas[0].name), *p.replicas[1:]],  # type: ignore[union-attr]
+    ),
+    "an earlier first token": lambda p: predicted(ttft_p99=0.9 * p.prediction.ttft_p99)(p),
+}
+
+
+@pytest.mark.parametrize("fault", POOLS)
+def test_every_fault_of_a_plan_with_pools_is_found(fault: str) -> None:
+    """The solver's plan is sound; after the change the judge has something to say."""
+    problem, plan = pooled()
+    assert check_job(problem, plan) == []
+    assert check_job(problem, POOLS[fault](plan)) != []
+
+
+def test_a_rank_moved_between_pools_is_found() -> None:
+    """On islands of two GPUs, a pool whose tensor group is torn apart costs more than the plan states."""
+    degrees = Degrees(tp=[2], pp=[1], replicas=[1], pools=["disaggregated"])
+    problem = problem_of(serving(degrees=degrees), CASE)
+    plan = solve_job(problem, Budget(seconds=20.0), explain=False).plan
+    assert isinstance(plan, ServingPlan)
+    assert plan.prefill is not None
+    assert check_job(problem, plan) == []
+    (first,), (second,) = plan.prefill.replicas, plan.replicas
+    left, right = first.gpus(), second.gpus()
+    torn = prompts(plan, replicas=[changed(first, devices=[left[0], right[1]])])
+    torn = changed(torn, replicas=[changed(second, devices=[right[0], left[1]])])
+    assert check_job(problem, torn) != []
+
+
+def test_pools_without_leave_are_found() -> None:
+    """A job that allows one kind of pools has no plan of the other."""
+    problem, plan = pooled()
+    assert isinstance(problem, ServingProblem)
+    degrees = problem.job.degrees.model_copy(update={"pools": None})
+    plain = replace(problem, job=problem.job.model_copy(update={"degrees": degrees}))
+    assert any("disaggregated, which the job does not allow" in text for text in check_job(plain, plan))

@@ -24,8 +24,8 @@ from planner.placement.plan import (
 from planner.placement.records import Binding, StageMemory
 from planner.schema import compress
 from planner.topology import Topology
+from planner.workload import CpuStage
 from planner.workload.jobs import (
-    CpuStage,
     Lengths,
     ModelReference,
     ServingJob,

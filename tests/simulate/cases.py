@@ -27,6 +27,7 @@ from planner.placement import (
     prediction,
     transfer_sizes,
 )
+from planner.placement.plan import PrefillPart
 from planner.placement.problem import make_problem
 from planner.schema import BandwidthFigure, BytesFigure, FlopsFigure, LatencyFigure, RatioFigure
 from planner.topology import (
@@ -245,6 +246,18 @@ def serving_plan(
             breakdown={},
         ),
     )  # fmt: skip
+
+
+def with_pools(plan: ServingPlan, prefill: int) -> ServingPlan:
+    """Return a plan whose first replicas compute prompts only and whose others generate."""
+    strategy = plan.strategy.model_copy(update={"dp": prefill})
+    part = PrefillPart(
+        strategy=strategy, layers=plan.layers, replicas=plan.replicas[:prefill], batching=plan.batching,
+        memory=[], cache_move=0.0,
+    )  # fmt: skip
+    rest = plan.replicas[prefill:]
+    own = plan.strategy.model_copy(update={"dp": len(rest)})
+    return plan.model_copy(update={"strategy": own, "replicas": rest, "prefill": part})
 
 
 def _replica(problem: ServingProblem, name: str, gpus: Sequence[str], numa: str, cores: int) -> Replica:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.errors import SimulationError
-from planner.simulate.batched_server import Answer, BatchedServer
+from planner.simulate.batched_server import Answer, BatchedServer, timed
 from planner.simulate.batcher import Batcher, BatcherPolicy, QueuePolicy
 from tests.simulate.batcher_traces import TRACES, Trace
 
@@ -22,7 +22,9 @@ REQUEST = re.compile(r"(\w)@([\d.]+)(?:x(\d+))?(?:p(\d+))?(?:t([\d.]+))?")
 def run(trace: Trace) -> tuple[str, str]:
     """Return the batches and the refusals of a trace, written as in the trace."""
     env = simpy.Environment()
-    server = BatchedServer(env, BatcherPolicy(**trace.settings), lambda _: trace.service, trace.instances)
+    server = BatchedServer(
+        env, BatcherPolicy(**trace.settings), [timed(env, lambda _: trace.service)] * trace.instances
+    )
     refused: list[str] = []
 
     def come(name: str, time: float, size: int, level: int, timeout: float) -> simpy.events.ProcessGenerator:
@@ -55,7 +57,7 @@ def test_batches_and_times_are_those_of_the_rules(trace: Trace) -> None:
 def answers(policy: BatcherPolicy, sizes: Sequence[int]) -> list[Answer]:
     """Return the answers to requests 1 s apart on two instances, where a batch takes 10 s per item."""
     env = simpy.Environment()
-    server = BatchedServer(env, policy, lambda size: 10.0 * size, 2)
+    server = BatchedServer(env, policy, [timed(env, lambda size: 10.0 * size)] * 2)
     events = []
 
     def come() -> simpy.events.ProcessGenerator:
@@ -89,7 +91,7 @@ def test_every_request_is_served_once_in_order_and_in_time(
     """Without levels batches keep the order and the maximum, and hold nobody beyond delay and service."""
     env = simpy.Environment()
     policy = BatcherPolicy(6, preferred=tuple(preferred), max_delay=delay)
-    server = BatchedServer(env, policy, lambda _: 4.0, instances)
+    server = BatchedServer(env, policy, [timed(env, lambda _: 4.0)] * instances)
     order = sorted(range(len(arrivals)), key=lambda index: arrivals[index][0])
 
     def come() -> simpy.events.ProcessGenerator:

@@ -15,7 +15,7 @@ from tests.simulate.cases import cluster, training_plan, training_problem
 from tests.solve.mixed.instances import small_problem
 
 SCHEDULES: tuple[ScheduleName, ...] = ("plan", "zero-bubble")
-DEVICES = ("a/gpu0", "a/gpu1", "b/gpu0", "b/gpu1")
+DEVICES = ("a/gpu0x0", "a/gpu0x1", "b/gpu0x0", "b/gpu0x1")
 
 
 def two_models(

@@ -117,7 +117,7 @@ def test_a_file_that_is_no_trace_is_refused_with_its_place(tmp_path: Path) -> No
     """Broken JSON names line and column; a missing or corrupt file says so."""
     path = tmp_path / "flows.json"
     path.write_text('{"format":\n nonsense}')
-    with pytest.raises(DocumentError, match=r"flows\.json:2:2: not JSON"):
+    with pytest.raises(DocumentError, match=r"flows\.json:2:2: not valid JSON"):
         load_trace(path)
     with pytest.raises(DocumentError, match="cannot be read"):
         load_trace(tmp_path / "absent.json")

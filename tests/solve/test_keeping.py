@@ -21,10 +21,11 @@ from planner.placement import (
 )
 from planner.placement.training import fits
 from planner.solve import Budget, solve_job
-from planner.solve.jobs import serving_plan, training_plan
+from planner.solve.jobs import training_plan
 from planner.solve.keeping import KeepingSearch, kept_part, substituted
 from planner.solve.keeping_service import keep_service
 from planner.solve.moves import fewest_moves, rank_roles, roles_of, service_moves, training_moves
+from planner.solve.services import service_plan
 from planner.workload import Degrees, TrainingJob
 from tests.laws.brute_force import legal_strategies
 from tests.laws.instances import Box, MachineCase, problem_of
@@ -160,7 +161,7 @@ def test_a_service_moves_no_more_than_it_may(lost: int, most: int) -> None:
     alive = [number for number, gpu in enumerate(problem.hierarchy.gpus) if gpu != gone]
     left = replace(problem, hierarchy=problem.hierarchy.subset(alive))
     kept = keep_service(left, old, most, Budget(seconds=20.0))
-    plan = serving_plan(left, kept.placed)
+    plan = service_plan(left, kept.placed)
     assert check_job(left, plan) == []
     assert kept.least == 0
     moves = service_moves(old, plan.strategy, plan.replicas)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from planner.costs import load_calibration
+from benchmarks.fleet import documents_of
 from planner.study.inputs import Documents
-from planner.topology import load_topology
 from planner.workload import (
     AnyJob,
     Degrees,
     Lengths,
     ModelReference,
-    ResolvedJob,
     ServingJob,
     Sharing,
     Slo,
     Traffic,
     TrainingJob,
     Transformer,
-    Workload,
-    WorkloadDocument,
 )
 
 TINY = Transformer(
@@ -46,6 +42,4 @@ def training(name: str) -> TrainingJob:
 
 def documents(jobs: list[AnyJob]) -> Documents:
     """Return jobs on one DGX H100."""
-    document = WorkloadDocument(schema_="workload/1", name="some", jobs=jobs)
-    resolved = tuple(ResolvedJob(job, TINY) for job in jobs)
-    return Documents(load_topology("dgx-h100"), Workload(document, resolved, ""), load_calibration())
+    return documents_of("dgx-h100", jobs)

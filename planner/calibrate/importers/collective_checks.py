@@ -51,7 +51,7 @@ def ranks_of(operation: str, rows: Sequence[CollectiveRow], listed: int | None) 
     if listed is not None:
         return listed
     finest = max(rows, key=lambda row: row.algorithm_rate)
-    if finest.algorithm_rate <= 0.0 or bus_factor(operation, 2) in (
+    if min(finest.algorithm_rate, finest.bus_rate) <= 0.0 or bus_factor(operation, 2) in (
         None,
         1.0 if operation not in _TWICE else 0.0,
     ):
@@ -59,7 +59,7 @@ def ranks_of(operation: str, rows: Sequence[CollectiveRow], listed: int | None) 
     scale = 2.0 if operation in _TWICE else 1.0
     share = finest.bus_rate / finest.algorithm_rate / scale
     slack = 0.5 * LAST_DIGIT * (1.0 / finest.bus_rate + 1.0 / finest.algorithm_rate) * share
-    if not 0.4 < share < 1.0 - slack:
+    if not share > 0.4 or 1.0 - share - slack <= 0.0:
         return None
     low, high = 1.0 / (1.0 - share + slack), 1.0 / (1.0 - share - slack)
     possible = range(ceil(low), floor(high) + 1)

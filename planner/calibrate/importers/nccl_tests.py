@@ -11,11 +11,15 @@ from planner.calibrate.importers.text import Line, lines_of, number
 
 MICRO, GIGA = 1e-6, 1e9
 _TYPE = re.compile(r"u?int(?:8|32|64)?|u?char|half|b?float(?:16|32|64)?|double|(?:fp8_|f8)e[45]m[23]")
-_DEVICE = re.compile(r"#\s*Rank\s+(\d+)\s.*?\bon\s+(\S+)\s+device\s+(\d+)\s+\[[0-9a-fA-Fx:.]*\]\s*(.*?)\s*$")
+_DEVICE = re.compile(
+    r"#\s*Rank\s+(\d{1,18})\s.*?\bon\s+(\S+)\s+device\s+(\d{1,18})\s+\[[0-9a-fA-Fx:.]*\]\s*(.*?)\s*$"
+)
 _HEADER = re.compile(r"#?\s*size\s+count\s+type\s")
 _AVERAGE = re.compile(r"#\s*Avg bus bandwidth\s*:\s*(\S+)")
-_WRONG = re.compile(r"#\s*Out of bounds values\s*:\s*(\d+)")
-_RANGE = re.compile(r"#.*\bminBytes\s+(\d+)\s+maxBytes\s+(\d+)\s+step:\s*(\d+)\((factor|bytes)\)")
+_WRONG = re.compile(r"#\s*Out of bounds values\s*:\s*(\d{1,18})")
+_RANGE = re.compile(
+    r"#.*\bminBytes\s+(\d{1,18})\s+maxBytes\s+(\d{1,18})\s+step:\s*(\d{1,18})\((factor|bytes)\)"
+)
 _PROGRAM = re.compile(r"\b(\w+)_perf\b")
 _VERSION = re.compile(r"\bNCCL version\s+([0-9][\w.+-]*)|nccl-library=(\d+)")
 
@@ -27,9 +31,11 @@ class _Columns:
     half: int
 
     @classmethod
-    def of(cls, header: Line) -> _Columns:
+    def of(cls, header: Line, source: str) -> _Columns:
         names = header.text.lstrip("# ").split()
-        start = next(place for place, name in enumerate(names) if name in ("time", "cputime"))
+        start = next((place for place, name in enumerate(names) if name in ("time", "cputime")), None)
+        if start is None:
+            raise OutputRefusedError(source, header.number, "the table has no column of times; it is cut")
         again = next(
             (place for place, name in enumerate(names[start + 1 :], start + 1) if name == names[start]),
             len(names),
@@ -78,7 +84,7 @@ def _versions(lines: list[Line]) -> dict[str, str]:
 def _table(
     before: list[Line], body: list[Line], listed: int, name: str, warnings: list[str]
 ) -> CollectiveTable:
-    columns = _Columns.of(body[0])
+    columns = _Columns.of(body[0], name)
     rows: list[CollectiveRow] = []
     reduces = False
     for line in body[1:]:

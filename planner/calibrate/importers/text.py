@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from planner.calibrate.importers.blocks import OutputRefusedError
 from planner.schema.foreign import read_foreign_text
 
+LARGEST = 1e18
+"""Larger numbers are no size, time or rate of any program."""
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _TASK = re.compile(r"\s*[0-9]+:(?: |$)")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
@@ -39,7 +42,8 @@ def lines_of(text: str) -> list[Line]:
 
 def number(word: str) -> float | None:
     """Return a plain decimal number, ``None`` for any other word; not-a-number and infinity are none."""
-    return float(word) if _NUMBER.fullmatch(word) else None
+    value = float(word) if _NUMBER.fullmatch(word) else math.inf
+    return value if abs(value) <= LARGEST else None
 
 
 def decoded(path: Path) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from planner.calibrate.torch_here import DeviceUnusableError, Torch, load_torch, require_cuda
+from planner.calibrate.torch_here import DeviceUnusableError, Torch, load_torch, reason_of, require_cuda
 from planner.errors import TopologyError
 from planner.topology import find_device
 
@@ -17,6 +17,8 @@ DeviceKind = Literal["cpu", "cuda"]
 Work = Callable[[], object]
 CORE = "cpu-core"
 """Name in the catalogue of one core of a host."""
+FP8_FROM = (8, 9)
+"""Compute capability from which products of 8-bit floats run (``torch._scaled_mm``)."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,17 @@ def backend_for(kind: DeviceKind, *, index: int = 0, model: str | None = None) -
     if kind == "cpu":
         return HostCore(torch)
     require_cuda(torch)
-    return Gpu(torch, index, model)
+    try:
+        return Gpu(torch, index, model)
+    except (RuntimeError, AssertionError, OSError) as error:
+        raise DeviceUnusableError(f"GPU {index} cannot be used: {reason_of(error)}") from error
 
 
 def dtype_of(torch: Torch, name: str) -> object:
     """Return torch's data type: ``bf16`` is ``torch.bfloat16``; ``tf32`` products take fp32 factors."""
-    names = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+    names = {
+        "fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "float8_e4m3fn",
+    }  # fmt: skip
     return getattr(torch, names[name])
 
 
@@ -114,7 +121,10 @@ class HostCore:
 
 @dataclass
 class Gpu:
-    """A GPU that torch reaches; times are those of events on its stream."""
+    """A GPU that torch reaches; times are those of events on its stream.
+
+    Products in fp8 are measured where it has them: from compute capability 8.9 on.
+    """
 
     torch: Torch
     index: int = 0
@@ -129,6 +139,8 @@ class Gpu:
         self.torch.cuda.set_device(self.index)
         figures = self.torch.cuda.get_device_properties(self.index)
         self.cold_bytes = 3.0 * float(getattr(figures, "L2_cache_size", 64e6))
+        if tuple(self.torch.cuda.get_device_capability(self.index)) >= FP8_FROM:
+            self.dtypes = (*self.dtypes, "fp8")
 
     def identity(self) -> Identity:
         """Return the product's name and the versions of driver and libraries.

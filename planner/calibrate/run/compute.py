@@ -69,6 +69,11 @@ def _gemm(m: int, n: int, k: int, dtype: str, bench: Bench) -> Run:
     torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
     factor = torch.rand(m, k, device=bench.backend.device).to(kind)
     weights = bench.rotating((n, k), kind)
+    if dtype == "fp8":
+        one, product = torch.ones((), device=bench.backend.device), torch._scaled_mm  # noqa: SLF001 no other yet
+        return bench.looped(
+            lambda: product(factor, weights().t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+        )
     linear = torch.nn.functional.linear
     return bench.looped(lambda: linear(factor, weights()))
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from planner.calibrate.run.backend import Backend
 from planner.calibrate.run.items import Bench, Item, Run, UnavailableError
 from planner.calibrate.torch_here import Torch
@@ -116,11 +118,33 @@ def _memcpy(domain: str, bench: Bench) -> Run:
     return run
 
 
+class _Registered:
+    """Memory of a NUMA domain, pinned where it lies: a pinned block that torch reuses may lie elsewhere."""
+
+    def __init__(self, torch: Torch, domain: str, size: int) -> None:
+        with near(domain):
+            self._memory = np.ones(size, dtype=np.uint8)  # first touched by this thread
+        self.tensor = torch.from_numpy(self._memory)
+        self._runtime, address = torch.cuda.cudart(), self.tensor.data_ptr()
+        code = int(self._runtime.cudaHostRegister(address, size, 0))
+        if code:
+            raise UnavailableError(f"memory of {domain} cannot be pinned: cudaHostRegister gives {code}")
+        self._address = address
+
+    def __del__(self) -> None:
+        if hasattr(self, "_address"):
+            self._runtime.cudaHostUnregister(self._address)
+
+
 def _copy_near(domain: str, way: str, bench: Bench) -> Run:
-    with near(domain):
-        host, device = _pair(bench.torch, LARGE, bench.backend.device, pinned=True)
-    target, source = (device, host) if way == "in" else (host, device)
-    return bench.looped(lambda: target.copy_(source, non_blocking=True))
+    host = _Registered(bench.torch, domain, LARGE)
+    device = bench.torch.ones(LARGE, dtype=bench.torch.uint8, device=bench.backend.device)
+
+    def copy() -> None:
+        target, source = (device, host.tensor) if way == "in" else (host.tensor, device)
+        target.copy_(source, non_blocking=True)
+
+    return bench.looped(copy)
 
 
 def peer_items(backend: Backend) -> Iterator[Item]:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from planner.calibrate.run.team import Member, Order
+from planner.calibrate.run.turns import Turns
 from planner.calibrate.torch_here import Torch
-from planner.calibrate.verify_orders import pipeline, stage, step
+from planner.calibrate.verify_orders import finish, pipeline, stage, step
 
 Exchange = Callable[[], object]
 
 
 def collective(member: Member, order: Order) -> float:
-    """Return the time of one of ``loops`` collectives, s, as this rank saw it."""
+    """Return the time of one of ``loops`` collectives, s, as this rank saw it while it had its core."""
     run = _exchange(member, str(order["operation"]), int(order["bytes"]))
     run()
+    finish(member)
     member.dist.barrier()
-    start = time.perf_counter()
+    turns = Turns()
     for _ in range(int(order["loops"])):
         run()
-    if member.backend.kind == "cuda":
-        member.torch.cuda.synchronize()
-    return (time.perf_counter() - start) / int(order["loops"])
+    finish(member)
+    return turns.own() / int(order["loops"])
 
 
 def _exchange(member: Member, operation: str, size: int) -> Exchange:

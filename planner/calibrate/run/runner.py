@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.calibrate.run.items import Bench, Item, Run, UnavailableError
+from planner.calibrate.run.pace import Pace
 from planner.calibrate.samples import Sampled, Samples, Skipped, quicker_half, store, without_outliers
 from planner.calibrate.torch_here import is_out_of_memory, reason_of
 from planner.errors import CalibrationError
@@ -25,6 +26,8 @@ PAUSE = 0.5
 """Least time between two writes of the samples, s: writing takes time from the budget."""
 WARM_UPS = 2
 FEWEST_TO_COUNT = 3
+PATIENT = 4.0
+"""Times its share of the budget that an item may take for the fewest repetitions; after that three do."""
 MOST_LOOPS = 10_000
 OUT_OF_TIME = "the budget ended before its turn"
 INTERRUPTED = "interrupted before its turn"
@@ -74,6 +77,7 @@ def measure(items: Sequence[Item], bench: Bench, samples: Samples, rules: Rules)
     done = {one.item for one in samples.items}
     fresh = [item for item in items if item.name not in done]
     visits = [item for number in range(ROUNDS) for item in fresh if number == 0 or not item.long]
+    pace = Pace(bench.torch) if bench.backend.kind == "cpu" and bench.torch is not None else None
     kept = samples.model_copy(update={"skipped": [], "complete": False})
     total, finished = len(visits) + len(done), len(done)
     refused: set[str] = set()
@@ -86,11 +90,16 @@ def measure(items: Sequence[Item], bench: Bench, samples: Samples, rules: Rules)
         if item.name in refused:
             continue
         rules.shown(finished + place, total, item.name)
-        found = attempt(item, bench, left / (len(visits) - place), rules.stopped)
+        begun = time.monotonic()
+        between = _nothing if pace is None else pace.take
+        found = attempt(item, bench, left / (len(visits) - place), rules.stopped, between)
+        if pace is not None:
+            pace.visited(item.name, begun)
         if isinstance(found, Skipped):
             refused.add(item.name)
         kept = _with(kept, found, clock + time.monotonic() - start)
         rules.keep(kept)
+    kept = kept if pace is None else pace.told(kept)
     reasons = {one.reason for one in kept.skipped}
     kept = kept.model_copy(
         update={
@@ -126,12 +135,20 @@ def _with(samples: Samples, found: Sampled | Skipped, seconds: float) -> Samples
     return samples.model_copy(update={"items": items, "seconds": seconds})
 
 
-def attempt(item: Item, bench: Bench, seconds: float, stopped: Callable[[], bool]) -> Sampled | Skipped:
+def _nothing() -> None:
+    """Do nothing between two repetitions."""
+
+
+def attempt(
+    item: Item, bench: Bench, seconds: float, stopped: Callable[[], bool],
+    between: Callable[[], None] = _nothing,
+) -> Sampled | Skipped:  # fmt: skip
     """Measure one item for about so many seconds, or say why that cannot be done."""
     try:
         run = item.prepare(bench)
         fewest = FEWEST_LONG if item.long else FEWEST
-        times = repeated(run, LEAST_TIME[bench.backend.kind], seconds, stopped, fewest=fewest)
+        least = LEAST_TIME[bench.backend.kind]
+        times = repeated(run, least, seconds, stopped, fewest=fewest, between=between)
     except UnavailableError as error:
         return Skipped(item=item.name, reason=str(error))
     except CalibrationError as error:
@@ -160,11 +177,12 @@ def repeated(
     stopped: Callable[[], bool] = lambda: False,
     *,
     fewest: int = FEWEST,
+    between: Callable[[], None] = _nothing,
 ) -> list[float]:
     """Return the times of repetitions, s, after a warm-up; short work is looped until a clock can tell it.
 
     At least ``fewest`` repetitions, at most :data:`MOST`; between them as many as fit into ``seconds``.
-    An interrupt returns what there is, from :data:`FEWEST_TO_COUNT` on.
+    An interrupt returns what there is, from :data:`FEWEST_TO_COUNT` on. ``between`` runs before each.
     """
     start = time.monotonic()
     warm_ups = 1 if fewest < FEWEST else WARM_UPS
@@ -174,7 +192,11 @@ def repeated(
     while len(times) < MOST:
         if stopped():
             return times if len(times) >= FEWEST_TO_COUNT else []
-        if len(times) >= fewest and time.monotonic() - start > seconds:
+        passed = time.monotonic() - start
+        if len(times) >= fewest and passed > seconds:
             break
+        if len(times) >= FEWEST_TO_COUNT and passed > PATIENT * seconds:
+            break
+        between()
         times.append(run(loops))
     return times

@@ -69,7 +69,11 @@ class Driver:
         )  # fmt: skip
 
     def _call(self, name: str, *arguments: object) -> None:
-        code = getattr(self._library, name)(*arguments)
+        try:
+            function = getattr(self._library, name)
+        except AttributeError as error:
+            raise UnavailableError(f"the CUDA driver has no {name}") from error
+        code = function(*arguments)
         if code:
             raise UnavailableError(f"{name} of the CUDA driver failed with code {code}")
 
@@ -87,7 +91,8 @@ class _Managed:
     """A managed buffer that goes back to the driver with its owner."""
 
     def __init__(self, driver: Driver, size: int, torch: Torch, device: str) -> None:
-        self._driver, self._address, self._size = driver, driver.managed(size), size
+        self._driver, self._size = driver, size
+        self._address = driver.managed(size)
         self.tensor = torch.as_tensor(_Window(self._address, size), device=device)
 
     def touch(self) -> None:
@@ -99,13 +104,14 @@ class _Managed:
         self._driver.prefetch(self._address, self._size, device, stream)
 
     def __del__(self) -> None:
-        self._driver.free(self._address)
+        if hasattr(self, "_address"):
+            self._driver.free(self._address)
 
 
 def _managed(size: int, mode: str, bench: Bench) -> Run:
     torch, index = bench.torch, int(bench.backend.device.split(":")[1])
+    total = torch.zeros((), device=bench.backend.device)  # from here on the driver has a context
     buffer = _Managed(Driver(), size, torch, bench.backend.device)
-    total = torch.zeros((), device=bench.backend.device)
 
     def use() -> None:
         if mode == "prefetch":

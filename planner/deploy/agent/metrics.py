@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from planner import __version__
+from planner.deploy.affinity import KIND
 from planner.deploy.agent.reading import Reading
 from planner.deploy.names import is_label_value
 
@@ -71,6 +72,9 @@ def _reading(reading: Reading) -> Iterator[Metric]:
     for numa, size in reading.numa_memory.items():
         memory.add_metric([reading.node, numa], size)
     yield memory
+    kind = InfoMetricFamily("planner_node", "machine that the node is, by its digest", labels=["node"])
+    kind.add_metric([reading.node], {"topology": reading.topology})
+    yield kind
     c2c = sum(link.kind == "nvlink-c2c" for link in reading.links)
     yield _gauge("planner_gpus", "GPUs of the node", reading, reading.num_gpus)
     yield _gauge("planner_c2c_links", "directed NVLink-C2C links of the node", reading, c2c)
@@ -85,5 +89,7 @@ def feature_text(reading: Reading, domain: str) -> str:
         "gpus": str(reading.num_gpus),
         "numa-domains": str(len(reading.numa_memory)),
         "links-missing": str(len(reading.missing)),
+        KIND: reading.kind,
     }
-    return "".join(f"{domain}/{key}={value}\n" for key, value in found.items() if is_label_value(value))
+    legal = {key: value for key, value in found.items() if value and is_label_value(value)}
+    return "".join(f"{domain}/{key}={value}\n" for key, value in legal.items())

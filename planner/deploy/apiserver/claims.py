@@ -9,6 +9,7 @@ from typing import Any
 from planner.deploy.apiserver.metadata import common
 from planner.deploy.apiserver.syntax import (
     Problems,
+    amount,
     at,
     dns_label,
     dns_subdomain,
@@ -20,12 +21,17 @@ from planner.deploy.apiserver.syntax import (
     unique,
 )
 from planner.deploy.scheduler.cel import CelSyntaxError, compiled
-from planner.deploy.scheduler.cel_values import CelError
+from planner.deploy.scheduler.cel_values import CelError, version
 
 Json = Mapping[str, Any]
+MOST_ALTERNATIVES = 8
+MOST_TOLERATIONS = 16
+MOST_DEVICES = 128
 MOST = 32
 """Requests, constraints, selectors and configurations that one claim may have."""
 DEVICE_FIELDS = frozenset(["driver", "attributes", "capacity", "allowMultipleAllocations"])
+LONGEST_TEXT = 64
+_TAINTS = ("NoSchedule", "NoExecute", "None")
 _DEVICE_FIELD = re.compile(r"(?<![\w.\"'])device\s*\.\s*([A-Za-z_]\w*)")
 _TEXT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 
@@ -93,6 +99,7 @@ def _attribute(text: str) -> str:
 
 
 def _known(asked: Sequence[str], names: set[str], path: str) -> Problems:
+    yield from unique(path, list(asked))
     for name in asked:
         if name not in names:
             yield f"{path}: {name!r} must be the name of a request in the claim"
@@ -105,7 +112,13 @@ def _request(one: Json, path: str) -> Problems:
         yield f"{path}: exactly one of exactly and firstAvailable is required"
     if "exactly" in one or flat:
         yield from _body(one.get("exactly", one), f"{path}.exactly" if not flat else path)
-    for index, sub in enumerate(one.get("firstAvailable") or []):
+    subs = one.get("firstAvailable") or []
+    if len(subs) > MOST_ALTERNATIVES:
+        yield f"{path}.firstAvailable: must have at most {MOST_ALTERNATIVES} items"
+    if "firstAvailable" in one:
+        yield from required(f"{path}.firstAvailable", subs)
+    yield from unique(f"{path}.firstAvailable", [sub.get("name") for sub in subs])
+    for index, sub in enumerate(subs):
         where = f"{path}.firstAvailable[{index}]"
         yield from at(f"{where}.name", dns_label(sub.get("name") or ""))
         yield from _body(sub, where)
@@ -120,7 +133,18 @@ def _body(body: Json, path: str) -> Problems:
     if mode == "ExactCount" and count < 0:
         yield f"{path}.count: must be greater than zero"
     yield from _selectors(body.get("selectors") or [], path)
+    for name, value in ((body.get("capacity") or {}).get("requests") or {}).items():
+        found = amount(value)
+        yield from at(f"{path}.capacity.requests", identifier(name.rpartition("/")[2]))
+        if found is None or found < 0:
+            yield f"{path}.capacity.requests[{name}]: {value!r} must be a quantity of at least 0"
+    if len(body.get("tolerations") or []) > MOST_TOLERATIONS:
+        yield f"{path}.tolerations: must have at most {MOST_TOLERATIONS} items"
     for index, one in enumerate(body.get("tolerations") or []):
+        if one.get("operator") == "Exists" and one.get("value"):
+            yield f"{path}.tolerations[{index}].value: must be empty when operator is Exists"
+        if not one.get("key") and one.get("operator") != "Exists":
+            yield f"{path}.tolerations[{index}].operator: must be Exists when key is empty"
         yield from one_of(f"{path}.tolerations[{index}].operator", one.get("operator"), "Equal", "Exists")
         yield from one_of(
             f"{path}.tolerations[{index}].effect", one.get("effect"), "NoSchedule", "NoExecute", "None"
@@ -147,7 +171,10 @@ def _config(one: Json, path: str) -> Problems:
         yield f"{path}.opaque: Required value"
         return
     yield from named(f"{path}.opaque.driver", opaque.get("driver"), dns_subdomain)
-    yield from required(f"{path}.opaque.parameters", opaque.get("parameters"))
+    parameters = opaque.get("parameters")
+    yield from required(f"{path}.opaque.parameters", parameters)
+    if parameters is not None and not isinstance(parameters, Mapping):
+        yield f"{path}.opaque.parameters: must be a valid JSON object"
 
 
 def claim(document: Json) -> Problems:
@@ -176,7 +203,14 @@ def resource_slice(document: Json) -> Problems:
     """Yield what is wrong with a ResourceSlice."""
     spec: Json = document.get("spec") or {}
     yield from named("spec.driver", spec.get("driver"), dns_subdomain)
-    yield from required("spec.pool.name", (spec.get("pool") or {}).get("name"))
+    pool: Json = spec.get("pool") or {}
+    yield from required("spec.pool.name", pool.get("name"))
+    for part in (pool.get("name") or "").split("/"):
+        yield from at("spec.pool.name", dns_subdomain(part) if part else "parts must not be empty")
+    if pool.get("resourceSliceCount", 0) < 1:
+        yield "spec.pool.resourceSliceCount: must be greater than zero"
+    if pool.get("generation", 0) < 0:
+        yield "spec.pool.generation: must be greater than or equal to zero"
     places = [
         bool(spec.get(one)) for one in ("nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection")
     ]
@@ -184,8 +218,40 @@ def resource_slice(document: Json) -> Problems:
         yield "spec: exactly one of nodeName, nodeSelector, allNodes and perDeviceNodeSelection is required"
     found = spec.get("devices") or []
     yield from unique("spec.devices", [one.get("name") for one in found])
+    if len(found) > MOST_DEVICES:
+        yield f"spec.devices: must have at most {MOST_DEVICES} items"
     for index, one in enumerate(found):
         yield from named(f"spec.devices[{index}].name", one.get("name"), dns_label)
+        yield from _device(one.get("basic") or one, f"spec.devices[{index}]")
+
+
+def _device(body: Json, path: str) -> Problems:
+    """Yield what is wrong with the attributes and capacities of a device."""
+    attributes, capacity = body.get("attributes") or {}, body.get("capacity") or {}
+    if len(attributes) + len(capacity) > MOST:
+        yield f"{path}: the total number of attributes and capacities must not exceed {MOST}"
+    for key in (*attributes, *capacity):
+        domain, slash, name = key.rpartition("/")
+        wrong = identifier(name) or ("too long" if len(name) > MOST else "")
+        yield from at(f"{path}[{key}]", wrong or (dns_subdomain(domain) if slash else ""))
+    for key, value in attributes.items():
+        if len([one for one in value.values() if one is not None]) != 1:
+            yield f"{path}.attributes[{key}]: exactly one value must be specified"
+        if len(value.get("string") or "") > LONGEST_TEXT:
+            yield f"{path}.attributes[{key}].string: must be at most {LONGEST_TEXT} characters"
+        if "version" in value and not _valid_version(value["version"]):
+            yield f"{path}.attributes[{key}].version: must be a string compatible with semver.org 2.0.0"
+    for index, taint in enumerate(body.get("taints") or []):
+        yield from at(f"{path}.taints[{index}].key", qualified_name(taint.get("key") or ""))
+        yield from one_of(f"{path}.taints[{index}].effect", taint.get("effect"), *_TAINTS)
+
+
+def _valid_version(text: str) -> bool:
+    try:
+        version(text)
+    except CelError:
+        return False
+    return True
 
 
 def _policy(spec: Json, path: str) -> Problems:

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from planner.deploy.apiserver.amounts import resources
+from planner.deploy.apiserver.environment import environment
 from planner.deploy.apiserver.probes import handler, probes
 from planner.deploy.apiserver.syntax import (
     Problems,
     at,
     at_least,
     dns_label,
-    file_key,
     named,
     one_of,
     port_name,
-    qualified_name,
     required,
     unique,
-    variable,
 )
 
 Json = Mapping[str, Any]
 LARGEST_ID = 2**31 - 1
-FIELDS = frozenset(
-    ["metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName",
-     "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"]
-)  # fmt: skip
-_SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
-_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
+GRACE = 30
+"""Seconds that a pod has to end where it does not say."""
 
 
 def containers(spec: Json, path: str) -> Problems:
@@ -63,13 +56,13 @@ def container(one: Json, spec: Json, path: str, *, starts: bool) -> Problems:
         "FallbackToLogsOnError",
     )
     yield from _ports(one.get("ports") or [], path)
-    yield from _environment(one, path)
-    yield from _mounts(one.get("volumeMounts") or [], spec.get("volumes") or [], path)
-    yield from probes(one, path, allowed=not starts or one.get("restartPolicy") == "Always")
-    for moment in ("postStart", "preStop"):
-        action = (one.get("lifecycle") or {}).get(moment)
-        if action is not None:
-            yield from handler(action, f"{path}.lifecycle.{moment}")
+    yield from environment(one, path, {volume.get("name") for volume in spec.get("volumes") or []})
+    yield from _mounts(one, spec.get("volumes") or [], path)
+    stays = not starts or one.get("restartPolicy") == "Always"
+    grace = spec.get("terminationGracePeriodSeconds", GRACE)
+    yield from probes(one, path, allowed=stays)
+    yield from _lifecycle(one.get("lifecycle") or {}, grace, f"{path}.lifecycle", allowed=stays)
+    yield from _restarts(one, path)
     yield from resources(one.get("resources") or {}, spec.get("resourceClaims") or [], f"{path}.resources")
     yield from _security(one.get("securityContext") or {}, f"{path}.securityContext")
 
@@ -99,58 +92,56 @@ def _host_ports(spec: Json, path: str) -> Problems:
                 yield f"{path}.containers.ports.hostPort: must match containerPort where hostNetwork is true"
 
 
-def _environment(one: Json, path: str) -> Problems:
-    for index, item in enumerate(one.get("env") or []):
-        where, source = f"{path}.env[{index}]", item.get("valueFrom")
-        yield from named(f"{where}.name", item.get("name"), variable)
-        if source is None:
+def _lifecycle(value: Json, grace: int, path: str, *, allowed: bool) -> Problems:
+    for moment in ("postStart", "preStop"):
+        action = value.get(moment)
+        if action is None:
             continue
-        if item.get("value"):
-            yield f"{where}.valueFrom: may not be specified when value is not empty"
-        given = [name for name in _SOURCES if name in source]
-        if len(given) != 1:
-            yield f"{where}.valueFrom: must specify exactly one of {', '.join(_SOURCES)}"
-        for name in given:
-            yield from _source(name, source[name], f"{where}.valueFrom.{name}")
-    for index, item in enumerate(one.get("envFrom") or []):
-        where, given = (
-            f"{path}.envFrom[{index}]",
-            [name for name in ("configMapRef", "secretRef") if name in item],
+        if not allowed:
+            yield f"{path}: Forbidden: may not be set for init containers without restartPolicy Always"
+        yield from handler(action, f"{path}.{moment}")
+        if (action.get("sleep") or {}).get("seconds", 0) > grace:
+            yield f"{path}.{moment}.sleep: must not exceed terminationGracePeriodSeconds ({grace})"
+
+
+def _restarts(one: Json, path: str) -> Problems:
+    yield from one_of(f"{path}.restartPolicy", one.get("restartPolicy"), "Always", "OnFailure", "Never")
+    rules = one.get("restartPolicyRules") or []
+    if rules and not one.get("restartPolicy"):
+        yield f"{path}.restartPolicy: must be set where restartPolicyRules are"
+    policies = one.get("resizePolicy") or []
+    yield from unique(f"{path}.resizePolicy", [rule.get("resourceName") for rule in policies])
+    for index, rule in enumerate(policies):
+        where = f"{path}.resizePolicy[{index}]"
+        yield from required(f"{where}.resourceName", rule.get("resourceName"))
+        yield from one_of(f"{where}.resourceName", rule.get("resourceName"), "cpu", "memory")
+        yield from required(f"{where}.restartPolicy", rule.get("restartPolicy"))
+        yield from one_of(
+            f"{where}.restartPolicy", rule.get("restartPolicy"), "NotRequired", "RestartContainer"
         )
-        if len(given) != 1:
-            yield f"{where}: must specify exactly one of configMapRef and secretRef"
-        for name in given:
-            yield from required(f"{where}.{name}.name", item[name].get("name"))
 
 
-def _source(name: str, value: Json, path: str) -> Problems:
-    if name == "fieldRef":
-        field = value.get("fieldPath") or ""
-        subscript = _SUBSCRIPT.fullmatch(field)
-        yield from required(f"{path}.fieldPath", field)
-        if subscript:
-            yield from at(f"{path}.fieldPath", qualified_name(subscript[2]))
-        elif field and field not in FIELDS:
-            yield f"{path}.fieldPath: Unsupported value {field!r}"
-    elif name == "resourceFieldRef":
-        yield from required(f"{path}.resource", value.get("resource"))
-    elif name == "fileKeyRef":
-        for field in ("volumeName", "path", "key"):
-            yield from required(f"{path}.{field}", value.get(field))
-    else:
-        yield from required(f"{path}.name", value.get("name"))
-        yield from named(f"{path}.key", value.get("key"), file_key)
-
-
-def _mounts(mounts: Sequence[Json], volumes: Sequence[Json], path: str) -> Problems:
+def _mounts(container: Json, volumes: Sequence[Json], path: str) -> Problems:
+    mounts: Sequence[Json] = container.get("volumeMounts") or []
     known = {volume.get("name") for volume in volumes}
+    privileged = bool((container.get("securityContext") or {}).get("privileged"))
     yield from unique(f"{path}.volumeMounts.mountPath", [one.get("mountPath") for one in mounts])
+    yield from _block_devices(container, volumes, path)
     for index, one in enumerate(mounts):
         where = f"{path}.volumeMounts[{index}]"
         yield from required(f"{where}.name", one.get("name"))
         if one.get("name") not in known:
             yield f"{where}.name: Not found: {one.get('name')!r}"
         yield from required(f"{where}.mountPath", one.get("mountPath"))
+        if one.get("subPath") and one.get("subPathExpr"):
+            yield f"{where}.subPathExpr: subPathExpr and subPath are mutually exclusive"
+        if one.get("mountPropagation") == "Bidirectional" and not privileged:
+            yield f"{where}.mountPropagation: Bidirectional is available only to privileged containers"
+        yield from one_of(
+            f"{where}.recursiveReadOnly", one.get("recursiveReadOnly"), "Disabled", "IfPossible", "Enabled"
+        )
+        if one.get("recursiveReadOnly") in ("IfPossible", "Enabled") and not one.get("readOnly"):
+            yield f"{where}.recursiveReadOnly: may only be specified when readOnly is true"
         for field in ("subPath", "subPathExpr"):
             inner = one.get(field) or ""
             if inner.startswith("/") or ".." in inner.split("/"):
@@ -162,6 +153,22 @@ def _mounts(mounts: Sequence[Json], volumes: Sequence[Json], path: str) -> Probl
             "HostToContainer",
             "Bidirectional",
         )
+
+
+def _block_devices(container: Json, volumes: Sequence[Json], path: str) -> Problems:
+    mounts, devices = container.get("volumeMounts") or [], container.get("volumeDevices") or []
+    yield from unique(f"{path}.volumeDevices.devicePath", [one.get("devicePath") for one in devices])
+    claimed = {
+        volume.get("name") for volume in volumes if {"persistentVolumeClaim", "ephemeral"} & set(volume)
+    }
+    for index, one in enumerate(devices):
+        where = f"{path}.volumeDevices[{index}]"
+        yield from required(f"{where}.name", one.get("name"))
+        yield from required(f"{where}.devicePath", one.get("devicePath"))
+        if one.get("name") not in claimed:
+            yield f"{where}.name: {one.get('name')!r} is no claim of a volume of the pod"
+        if one.get("name") in {mount.get("name") for mount in mounts}:
+            yield f"{where}.name: {one.get('name')!r} must not already exist in volumeMounts"
 
 
 def _security(context: Json, path: str) -> Problems:

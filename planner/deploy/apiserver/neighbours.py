@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,6 @@ from planner.deploy.apiserver.syntax import (
 Json = Mapping[str, Any]
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
-_INTEGER = re.compile(r"[+-]?[0-9]+")
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -35,7 +33,7 @@ def affinity(value: Json, path: str) -> Problems:
     for index, one in enumerate(nodes.get(PREFERRED) or []):
         inner = f"{where}.{PREFERRED}[{index}]"
         yield from _weight(one, inner)
-        yield from _term(one.get("preference") or {}, f"{inner}.preference")
+        yield from _term(one.get("preference") or {}, f"{inner}.preference", strict=False)
     for field in ("podAffinity", "podAntiAffinity"):
         pods: Json = value.get(field) or {}
         for index, one in enumerate(pods.get(REQUIRED) or []):
@@ -60,10 +58,11 @@ def _weight(one: Json, path: str) -> Problems:
         yield f"{path}.weight: must be in the range 1-100"
 
 
-def _term(term: Json, path: str) -> Problems:
+def _term(term: Json, path: str, *, strict: bool = True) -> Problems:
+    """Yield what is wrong with a term; values of a preference need not be those of labels."""
     for index, one in enumerate(term.get("matchExpressions") or []):
         where = f"{path}.matchExpressions[{index}]"
-        yield from _expression(one, where)
+        yield from _expression(one, where, strict=strict)
         yield from at(f"{where}.key", qualified_name(one.get("key") or ""))
     for index, one in enumerate(term.get("matchFields") or []):
         where, values = f"{path}.matchFields[{index}]", one.get("values") or []
@@ -75,20 +74,20 @@ def _term(term: Json, path: str) -> Problems:
             yield f"{where}: only metadata.name In or NotIn one value is a valid field selector"
 
 
-def _expression(one: Json, path: str) -> Problems:
+def _expression(one: Json, path: str, *, strict: bool) -> Problems:
     operator, values = one.get("operator") or "", one.get("values") or []
     if operator in ("In", "NotIn"):
         yield from required(f"{path}.values", values)
-        for value in values:
-            yield from at(f"{path}.values", label_value(value))
     elif operator in ("Exists", "DoesNotExist"):
         if values:
             yield f"{path}.values: Forbidden for {operator}"
     elif operator in ("Gt", "Lt"):
-        if len(values) != 1 or not _INTEGER.fullmatch(values[0]):
-            yield f"{path}.values: must be one integer for {operator}"
+        if len(values) != 1:
+            yield f"{path}.values: must be specified single value for {operator}"
     else:
         yield f"{path}.operator: {operator!r} is not a valid selector operator"
+    for value in values if strict else ():
+        yield from at(f"{path}.values", label_value(value))
 
 
 def _pod_term(term: Json, path: str) -> Problems:
@@ -99,10 +98,18 @@ def _pod_term(term: Json, path: str) -> Problems:
     for name in term.get("namespaces") or []:
         yield from at(f"{path}.namespaces", dns_label(name))
     for field in ("matchLabelKeys", "mismatchLabelKeys"):
-        for key in term.get(field) or []:
-            yield from at(f"{path}.{field}", qualified_name(key))
-            if "labelSelector" not in term:
-                yield f"{path}.{field}: must not be specified when labelSelector is not set"
+        yield from _keys(term, field, path)
+    for key in set(term.get("matchLabelKeys") or []) & set(term.get("mismatchLabelKeys") or []):
+        yield f"{path}.matchLabelKeys: {key!r} exists in both matchLabelKeys and mismatchLabelKeys"
+
+
+def _keys(one: Json, field: str, path: str) -> Problems:
+    """Yield what is wrong with keys whose values the pod itself gives."""
+    keys, chosen = one.get(field) or [], one.get("labelSelector")
+    if keys and chosen is None:
+        yield f"{path}.{field}: must not be specified when labelSelector is not set"
+    for key in keys:
+        yield from at(f"{path}.{field}", qualified_name(key))
 
 
 def tolerations(values: Sequence[Json], path: str) -> Problems:
@@ -140,5 +147,9 @@ def spread(values: Sequence[Json], path: str) -> Problems:
         for field in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
             yield from one_of(f"{where}.{field}", one.get(field), "Ignore", "Honor")
         yield from selector(f"{where}.labelSelector", one.get("labelSelector"))
-        for key in one.get("matchLabelKeys") or []:
-            yield from at(f"{where}.matchLabelKeys", qualified_name(key))
+        yield from _keys(one, "matchLabelKeys", where)
+        chosen: Json = one.get("labelSelector") or {}
+        taken = {*(chosen.get("matchLabels") or {})}
+        taken |= {each.get("key") for each in chosen.get("matchExpressions") or []}
+        for key in taken & set(one.get("matchLabelKeys") or []):
+            yield f"{where}.matchLabelKeys: {key!r} exists in both matchLabelKeys and labelSelector"

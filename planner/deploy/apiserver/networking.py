@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_network
 from typing import Any
 
 from planner.deploy.apiserver.syntax import (
     Problems,
     address,
     at,
+    at_least,
     dns_label,
     dns_subdomain,
     labels,
@@ -17,6 +19,7 @@ from planner.deploy.apiserver.syntax import (
     one_of,
     port,
     port_number,
+    qualified_name,
     required,
     selector,
     unique,
@@ -40,11 +43,12 @@ def service(document: Json) -> Problems:
         yield from at("spec.clusterIPs[0]", address(cluster_ip))
     if kind == "ExternalName":
         yield from at("spec.externalName", dns_subdomain((spec.get("externalName") or "").rstrip(".")))
+    yield from _typed(spec, kind)
+    yield from _session(spec)
     for text in spec.get("externalIPs") or []:
         yield from at("spec.externalIPs", address(text))
     for text in spec.get("loadBalancerSourceRanges") or []:
         yield from at("spec.loadBalancerSourceRanges", network(text))
-    yield from one_of("spec.sessionAffinity", spec.get("sessionAffinity"), "ClientIP", "None")
     for field in ("externalTrafficPolicy", "internalTrafficPolicy"):
         yield from one_of(f"spec.{field}", spec.get(field), "Cluster", "Local")
     families = ("SingleStack", "PreferDualStack", "RequireDualStack")
@@ -52,6 +56,41 @@ def service(document: Json) -> Problems:
     for family in spec.get("ipFamilies") or []:
         yield from one_of("spec.ipFamilies", family, "IPv4", "IPv6")
     yield from _ports(ports)
+
+
+def _typed(spec: Json, kind: str) -> Problems:
+    """Yield fields of a Service that its type does not have."""
+    ports = spec.get("ports") or []
+    if kind == "ClusterIP":
+        for index, one in enumerate(ports):
+            if one.get("nodePort"):
+                yield f"spec.ports[{index}].nodePort: may not be used when type is 'ClusterIP'"
+    if kind != "LoadBalancer":
+        for field in ("loadBalancerSourceRanges", "loadBalancerClass", "allocateLoadBalancerNodePorts"):
+            if spec.get(field) not in (None, []):
+                yield f"spec.{field}: may only be used when type is 'LoadBalancer'"
+    outside = kind in ("NodePort", "LoadBalancer") or (kind == "ClusterIP" and spec.get("externalIPs"))
+    if spec.get("externalTrafficPolicy") and not outside:
+        yield "spec.externalTrafficPolicy: may only be set for externally-accessible services"
+    if spec.get("healthCheckNodePort") and not (
+        kind == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+    ):
+        yield "spec.healthCheckNodePort: may only be set for type 'LoadBalancer' and policy 'Local'"
+    if kind == "ExternalName" and (spec.get("clusterIP") or spec.get("clusterIPs")):
+        yield "spec.clusterIPs: may not be set for ExternalName services"
+
+
+def _session(spec: Json) -> Problems:
+    """Yield what is wrong with where a Service sends the traffic of one client."""
+    nearest = ("PreferClose", "PreferSameZone", "PreferSameNode")
+    yield from one_of("spec.trafficDistribution", spec.get("trafficDistribution"), *nearest)
+    yield from one_of("spec.sessionAffinity", spec.get("sessionAffinity"), "ClientIP", "None")
+    config: Json = spec.get("sessionAffinityConfig") or {}
+    if config and spec.get("sessionAffinity", "None") != "ClientIP":
+        yield "spec.sessionAffinityConfig: must not be set when session affinity is None"
+    yield from at_least(
+        "spec.sessionAffinityConfig.clientIP", config.get("clientIP") or {}, 1, "timeoutSeconds", most=86400
+    )
 
 
 def _ports(ports: list[Json]) -> Problems:
@@ -70,6 +109,8 @@ def _ports(ports: list[Json]) -> Problems:
             yield from at(f"{where}.targetPort", port(target))
         if not 0 <= one.get("nodePort", 0) <= 65535:
             yield f"{where}.nodePort: must be between 1 and 65535"
+        if one.get("appProtocol"):
+            yield from at(f"{where}.appProtocol", qualified_name(one["appProtocol"]))
 
 
 def network_policy(document: Json) -> Problems:
@@ -111,7 +152,16 @@ def _peer(one: Json, path: str) -> Problems:
             yield f"{path}: may not specify both ipBlock and another peer"
         yield from at(f"{path}.ipBlock.cidr", network(block.get("cidr") or ""))
         for text in block.get("except") or []:
-            yield from at(f"{path}.ipBlock.except", network(text))
+            yield from at(f"{path}.ipBlock.except", network(text) or _inside(text, block.get("cidr") or ""))
+
+
+def _inside(text: str, whole: str) -> str:
+    """Return what is wrong with a network that must be a part of another one, and not all of it."""
+    if network(whole):
+        return ""
+    part, outer = ip_network(text), ip_network(whole)
+    inside = part.version == outer.version and part != outer and part.subnet_of(outer)  # type: ignore[arg-type]
+    return "" if inside else f"{text} must be a strict subset of {whole}"
 
 
 def ingress(document: Json) -> Problems:

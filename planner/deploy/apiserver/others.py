@@ -39,8 +39,27 @@ def configuration(document: Json) -> Problems:
             size += len(value.encode())
     if document.get("kind") == "ConfigMap":
         yield from unique("data", [*(document.get("data") or {}), *(document.get("binaryData") or {})])
+    if document.get("kind") == "Secret":
+        yield from _secret(document)
     if size > LARGEST_DATA:
         yield f"data: Too long: must have at most {LARGEST_DATA} bytes"
+
+
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "kubernetes.io/tls": ("tls.crt", "tls.key"), "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",), "kubernetes.io/dockercfg": (".dockercfg",),
+}  # fmt: skip
+"""Keys that a Secret of a type must have."""
+
+
+def _secret(document: Json) -> Problems:
+    held = {**(document.get("data") or {}), **(document.get("stringData") or {})}
+    kind = document.get("type") or "Opaque"
+    for key in _KEYS.get(kind, ()):
+        if key not in held:
+            yield f"data[{key}]: Required value for type {kind}"
+    if kind == "kubernetes.io/basic-auth" and not {"username", "password"} & set(held):
+        yield "data: username or password is required for type kubernetes.io/basic-auth"
 
 
 def priority_class(document: Json) -> Problems:
@@ -59,14 +78,37 @@ def quota(document: Json) -> Problems:
     """Yield what is wrong with a ResourceQuota."""
     for name, value in ((document.get("spec") or {}).get("hard") or {}).items():
         yield from at(f"spec.hard[{name}]", qualified_name(name))
-        yield from at(f"spec.hard[{name}]", _positive(value))
+        yield from at(f"spec.hard[{name}]", _positive(value) or _counted(name, value))
+    scopes = (document.get("spec") or {}).get("scopes") or []
+    for scope in scopes:
+        yield from one_of("spec.scopes", scope, *_SCOPES)
+    if {"BestEffort", "NotBestEffort"} <= set(scopes) or {"Terminating", "NotTerminating"} <= set(scopes):
+        yield "spec.scopes: conflicting scopes"
+
+
+_SCOPES = ("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass",
+           "CrossNamespacePodAffinity", "VolumeAttributesClass")  # fmt: skip
+_COUNTS = ("pods", "services", "secrets", "configmaps", "persistentvolumeclaims", "resourcequotas",
+           "replicationcontrollers", "services.nodeports", "services.loadbalancers")  # fmt: skip
+
+
+def _counted(name: str, value: str | float) -> str:
+    """Return what is wrong with a limit of what is counted in whole numbers."""
+    found = amount(value)
+    whole = name in _COUNTS or name.startswith("count/")
+    return f"{value}: must be an integer" if whole and found is not None and found % 1 else ""
 
 
 def limit_range(document: Json) -> Problems:
     """Yield what is wrong with a LimitRange."""
     for index, one in enumerate((document.get("spec") or {}).get("limits") or []):
         where = f"spec.limits[{index}]"
-        yield from required(f"{where}.type", one.get("type"))
+        kind = one.get("type") or ""
+        yield from at(f"{where}.type", qualified_name(kind))
+        if kind == "Pod":
+            for field in ("default", "defaultRequest"):
+                if one.get(field):
+                    yield f"{where}.{field}: may not be specified when `type` is 'Pod'"
         for low, high in _ASCENDING:
             for name in set(one.get(low) or {}) & set(one.get(high) or {}):
                 least, most = amount(one[low][name]), amount(one[high][name])
@@ -92,26 +134,35 @@ def _positive(value: str | float) -> str:
 
 def volume_claim(document: Json) -> Problems:
     """Yield what is wrong with a PersistentVolumeClaim."""
-    spec: Json = document.get("spec") or {}
-    yield from _modes(spec)
+    yield from claim_spec(document.get("spec") or {}, "spec")
+
+
+def claim_spec(spec: Json, path: str) -> Problems:
+    """Yield what is wrong with what a claim of a volume asks for."""
+    yield from _modes(spec, path)
     asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    yield from required("spec.resources[storage]", asked)
+    yield from required(f"{path}.resources[storage]", asked)
     if asked is not None and (amount(asked) or 0) <= 0:
-        yield "spec.resources[storage]: must be greater than zero"
+        yield f"{path}.resources[storage]: must be greater than zero"
     if spec.get("storageClassName"):
-        yield from at("spec.storageClassName", dns_subdomain(spec["storageClassName"]))
-    yield from selector("spec.selector", spec.get("selector"))
+        yield from at(f"{path}.storageClassName", dns_subdomain(spec["storageClassName"]))
+    yield from selector(f"{path}.selector", spec.get("selector"))
+    for field in ("dataSource", "dataSourceRef"):
+        source = spec.get(field)
+        if source is not None:
+            for key in ("kind", "name"):
+                yield from required(f"{path}.{field}.{key}", source.get(key))
 
 
-def _modes(spec: Json) -> Problems:
+def _modes(spec: Json, path: str = "spec") -> Problems:
     modes = spec.get("accessModes") or []
-    yield from required("spec.accessModes", modes)
+    yield from required(f"{path}.accessModes", modes)
     for mode in modes:
         if mode not in _MODES:
-            yield f"spec.accessModes: Unsupported value {mode!r}"
+            yield f"{path}.accessModes: Unsupported value {mode!r}"
     if "ReadWriteOncePod" in modes and len(modes) > 1:
-        yield "spec.accessModes: ReadWriteOncePod stands alone"
-    yield from one_of("spec.volumeMode", spec.get("volumeMode"), "Block", "Filesystem")
+        yield f"{path}.accessModes: ReadWriteOncePod stands alone"
+    yield from one_of(f"{path}.volumeMode", spec.get("volumeMode"), "Block", "Filesystem")
 
 
 def volume(document: Json) -> Problems:
@@ -163,6 +214,8 @@ def namespace(document: Json) -> Problems:
     """Yield what is wrong with a Namespace."""
     for item in (document.get("spec") or {}).get("finalizers") or []:
         yield from at("spec.finalizers", qualified_name(item))
+        if "/" not in item and item != "kubernetes":
+            yield f"spec.finalizers: {item!r} is neither a standard finalizer name nor is it fully qualified"
 
 
 RULES: Mapping[str, Callable[[Json], Iterator[str]]] = {

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from planner.deploy.apiserver.amounts import HUGE, quantity_problem, resource_name, resources
 from planner.deploy.apiserver.containers import containers, profiles
 from planner.deploy.apiserver.neighbours import affinity, spread, tolerations
 from planner.deploy.apiserver.syntax import (
     Problems,
     address,
+    amount,
     at,
     at_least,
     dns_label,
@@ -60,6 +62,8 @@ def pod_spec(
     yield from tolerations(spec.get("tolerations") or [], f"{path}.tolerations")
     yield from spread(spec.get("topologySpreadConstraints") or [], f"{path}.topologySpreadConstraints")
     yield from _lists(spec, path)
+    yield from _host(spec, path)
+    yield from _amounts(spec, path)
 
 
 def _claims(spec: Json, path: str) -> Problems:
@@ -84,6 +88,14 @@ def _dns(spec: Json, path: str) -> Problems:
         f"{path}.dnsPolicy", policy, "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"
     )
     servers = (spec.get("dnsConfig") or {}).get("nameservers") or []
+    searches = (spec.get("dnsConfig") or {}).get("searches") or []
+    if len(searches) > 32:
+        yield f"{path}.dnsConfig.searches: must not have more than 32"
+    for one in searches:
+        plain = one.rstrip(".").replace("_", "a")
+        yield from at(f"{path}.dnsConfig.searches", dns_subdomain(plain) if one != "." else "")
+    for index, one in enumerate((spec.get("dnsConfig") or {}).get("options") or []):
+        yield from required(f"{path}.dnsConfig.options[{index}].name", one.get("name"))
     if policy == "None" and not servers:
         yield f"{path}.dnsConfig.nameservers: must provide at least one where dnsPolicy is None"
     if len(servers) > 3:
@@ -114,6 +126,39 @@ def _security(spec: Json, path: str) -> Problems:
     yield from unique(f"{where}.sysctls", [one.get("name") for one in sysctls])
     for index, one in enumerate(sysctls):
         yield from required(f"{where}.sysctls[{index}].name", one.get("name"))
+
+
+def _host(spec: Json, path: str) -> Problems:
+    """Yield namespaces of the host that exclude one another."""
+    if spec.get("shareProcessNamespace") and spec.get("hostPID"):
+        yield f"{path}.shareProcessNamespace: ShareProcessNamespace and HostPID cannot both be enabled"
+    if spec.get("hostUsers") is False:
+        for field in ("hostNetwork", "hostPID", "hostIPC"):
+            if spec.get(field):
+                yield f"{path}.{field}: Forbidden: when hostUsers is false"
+
+
+def _amounts(spec: Json, path: str) -> Problems:
+    """Yield what is wrong with the resources of a pod as a whole."""
+    whole: Json = spec.get("resources") or {}
+    where = f"{path}.resources"
+    if whole.get("claims"):
+        yield f"{where}.claims: Forbidden: claims may not be specified for a pod as a whole"
+    for word in ("limits", "requests"):
+        for name in whole.get(word) or {}:
+            if name not in ("cpu", "memory") and not name.startswith(HUGE):
+                yield f"{where}.{word}: {name!r} is not supported for a pod as a whole"
+    yield from resources({key: value for key, value in whole.items() if key != "claims"}, [], where)
+    for name, value in (spec.get("overhead") or {}).items():
+        yield from at(f"{path}.overhead[{name}]", resource_name(name) or quantity_problem(name, value))
+    for name, limit in (whole.get("requests") or {}).items():
+        asked = [
+            amount(one["resources"]["requests"][name]) or 0
+            for one in spec.get("containers") or []
+            if name in ((one.get("resources") or {}).get("requests") or {})
+        ]
+        if sum(asked) > (amount(limit) or 0):
+            yield f"{where}.requests[{name}]: must be at least what its containers request together"
 
 
 def _lists(spec: Json, path: str) -> Problems:

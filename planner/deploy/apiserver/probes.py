@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from planner.deploy.apiserver.syntax import Problems, at, at_least, one_of, port, port_number, required
 
 Json = Mapping[str, Any]
+_HEADER = re.compile(r"[-A-Za-z0-9]+")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 
 
@@ -20,6 +22,8 @@ def probes(one: Json, path: str, *, allowed: bool) -> Problems:
         where = f"{path}.{name}"
         if not allowed:
             yield f"{where}: Forbidden: may not be set for init containers without restartPolicy Always"
+        if "sleep" in probe:
+            yield f"{where}.sleep: a probe cannot sleep"
         yield from handler(probe, where)
         yield from at_least(
             where, probe, 0, "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold",
@@ -53,4 +57,6 @@ def handler(action: Json, path: str) -> Problems:
             yield from at(f"{where}.port", port(body["port"]) if "port" in body else "Required value")
             yield from one_of(f"{where}.scheme", body.get("scheme"), "HTTP", "HTTPS")
         for index, header in enumerate(body.get("httpHeaders") or []):
-            yield from required(f"{where}.httpHeaders[{index}].name", header.get("name"))
+            name = header.get("name") or ""
+            if not _HEADER.fullmatch(name):
+                yield f"{where}.httpHeaders[{index}].name: {name!r} is no name of an HTTP header"

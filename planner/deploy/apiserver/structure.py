@@ -7,6 +7,7 @@ rules of built-in kinds say themselves what has to be there.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -60,10 +61,10 @@ class Structure:
             return
         schema = self.definitions[name] if name else schema
         if name == INT_OR_STRING or schema.get("x-kubernetes-int-or-string"):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | str)):
-                yield f"{path}: must be an integer or a string"
-                return
-        elif wrong := _type_problem(value, schema, custom=self.custom):
+            wrong = _number_or_text(value, 2**63 if self.custom else 2**31)
+        else:
+            wrong = _type_problem(value, schema, custom=self.custom)
+        if wrong:
             yield f"{path}: {wrong}"
             return
         if isinstance(value, dict):
@@ -140,6 +141,12 @@ class Structure:
         yield from self._value(value, opened, path)
 
 
+def _number_or_text(value: Any, limit: int) -> str:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | str)):
+        return "must be an integer or a string"
+    return f"{value} does not fit" if isinstance(value, int) and not -limit <= value < limit else ""
+
+
 def _type_problem(value: Any, schema: Json, *, custom: bool) -> str:
     types = schema.get("type")
     if types is None:
@@ -171,6 +178,8 @@ def _scalar(value: Any, schema: Json, path: str) -> Iterator[str]:
             yield f"{path}: {value!r} does not match {schema['pattern']!r}"
         if schema.get("format") == "date-time" and not _DATE_TIME.fullmatch(value):
             yield f"{path}: {value!r} is no date and time"
+        if schema.get("format") == "byte" and not _base64(value):
+            yield f"{path}: {value[:20]!r} is not base64"
     elif isinstance(value, int | float) and not isinstance(value, bool):
         low, high = schema.get("minimum"), schema.get("maximum")
         if (low is not None and value < low) or (high is not None and value > high):
@@ -178,6 +187,14 @@ def _scalar(value: Any, schema: Json, path: str) -> Iterator[str]:
         limit = _RANGES.get(str(schema.get("format")))
         if limit and not -limit <= value < limit:
             yield f"{path}: {value} does not fit {schema['format']}"
+
+
+def _base64(text: str) -> bool:
+    try:
+        base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
+    except ValueError:
+        return False
+    return True
 
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from planner.deploy.apiserver.environment import amount_of, source_problems
+from planner.deploy.apiserver.others import claim_spec
 from planner.deploy.apiserver.syntax import (
     Problems,
     amount,
@@ -48,19 +50,47 @@ def _source(kind: str, value: Json, path: str) -> Problems:
     for field in _NEEDED.get(kind, ()):
         yield from required(f"{path}.{field}", value.get(field))
     yield from _mode(value, path)
-    if kind == "emptyDir":
-        size = value.get("sizeLimit")
-        if size is not None and (amount(size) or 0) < 0:
-            yield f"{path}.sizeLimit: Forbidden: must be a valid resource quantity"
-    elif kind == "persistentVolumeClaim":
-        yield from named(f"{path}.claimName", value.get("claimName"), dns_subdomain)
-    elif kind == "hostPath":
-        yield from _host_path(value, path)
-    elif kind == "projected":
-        for index, one in enumerate(value.get("sources") or []):
-            yield from _projection(one, f"{path}.sources[{index}]")
-    elif kind in ("configMap", "secret", "downwardAPI"):
-        yield from items(value.get("items") or [], f"{path}.items", keyed=kind != "downwardAPI")
+    rule = _RULES.get(kind)
+    if rule is not None:
+        yield from rule(value, path)
+
+
+def _empty(value: Json, path: str) -> Problems:
+    size = value.get("sizeLimit")
+    if size is not None and (amount(size) or 0) < 0:
+        yield f"{path}.sizeLimit: Forbidden: must be a valid resource quantity"
+
+
+def _claim(value: Json, path: str) -> Problems:
+    yield from named(f"{path}.claimName", value.get("claimName"), dns_subdomain)
+
+
+def _projected(value: Json, path: str) -> Problems:
+    for index, one in enumerate(value.get("sources") or []):
+        yield from _projection(one, f"{path}.sources[{index}]")
+
+
+def _keys(value: Json, path: str) -> Problems:
+    yield from items(value.get("items") or [], f"{path}.items")
+
+
+def _fields(value: Json, path: str) -> Problems:
+    yield from items(value.get("items") or [], f"{path}.items", keyed=False)
+
+
+def _image(value: Json, path: str) -> Problems:
+    yield from one_of(f"{path}.pullPolicy", value.get("pullPolicy"), "Always", "IfNotPresent", "Never")
+
+
+def _share(value: Json, path: str) -> Problems:
+    if value.get("path") and not value["path"].startswith("/"):
+        yield f"{path}.path: must be an absolute path"
+
+
+def _ephemeral(value: Json, path: str) -> Problems:
+    path, claim = f"{path}.volumeClaimTemplate", value.get("volumeClaimTemplate")
+    yield from required(path, claim)
+    yield from claim_spec((claim or {}).get("spec") or {}, f"{path}.spec")
 
 
 def _host_path(value: Json, path: str) -> Problems:
@@ -74,7 +104,20 @@ def items(values: Sequence[Json], path: str, *, keyed: bool = True) -> Problems:
     for index, one in enumerate(values):
         if keyed:
             yield from named(f"{path}[{index}].key", one.get("key"), file_key)
+        else:
+            yield from _field_of_pod(one, f"{path}[{index}]")
         yield from _relative(one, f"{path}[{index}]")
+
+
+def _field_of_pod(one: Json, path: str) -> Problems:
+    field, amounts = one.get("fieldRef"), one.get("resourceFieldRef")
+    if (field is None) == (amounts is None):
+        yield f"{path}: exactly one of fieldRef and resourceFieldRef is required"
+    if field is not None and field.get("fieldPath") not in ("metadata.labels", "metadata.annotations"):
+        yield from source_problems("fieldRef", field, f"{path}.fieldRef")
+    if amounts is not None:
+        yield from required(f"{path}.resourceFieldRef.containerName", amounts.get("containerName"))
+        yield from amount_of(amounts, f"{path}.resourceFieldRef")
 
 
 def _relative(one: Json, path: str) -> Problems:
@@ -92,15 +135,25 @@ def _mode(value: Json, path: str) -> Problems:
 
 
 def _projection(one: Json, path: str) -> Problems:
-    if len(one) > 1:
-        yield f"{path}: may not specify more than 1 volume type"
+    if len(one) != 1:
+        yield f"{path}: exactly 1 volume type is required"
     for kind, value in one.items():
         if kind in ("configMap", "secret"):
             yield from required(f"{path}.{kind}.name", value.get("name"))
             yield from items(value.get("items") or [], f"{path}.{kind}.items")
+        elif kind == "downwardAPI":
+            yield from items(value.get("items") or [], f"{path}.{kind}.items", keyed=False)
         elif kind == "serviceAccountToken":
             yield from required(f"{path}.{kind}.path", value.get("path"))
             yield from at(
                 f"{path}.{kind}.expirationSeconds",
                 "" if value.get("expirationSeconds", 3600) >= 600 else "may not be below 10 minutes",
             )
+
+
+_RULES: Mapping[str, Callable[[Json, str], Problems]] = {
+    "emptyDir": _empty, "persistentVolumeClaim": _claim, "hostPath": _host_path, "projected": _projected,
+    "configMap": _keys, "secret": _keys, "downwardAPI": _fields, "ephemeral": _ephemeral, "image": _image,
+    "nfs": _share,
+}  # fmt: skip
+"""Rules of the sources of volumes that have more than fields that are needed."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from planner.deploy.apiserver.metadata import common
+from planner.deploy.apiserver.others import claim_spec
 from planner.deploy.apiserver.pods import pod_spec
 from planner.deploy.apiserver.syntax import (
     Problems,
     at,
     at_least,
     count_or_percent,
+    dns_label,
+    dns_subdomain,
+    named,
     one_of,
     percentage,
     required,
@@ -20,8 +23,6 @@ from planner.deploy.apiserver.syntax import (
 )
 
 Json = Mapping[str, Any]
-_FIELD = re.compile(r"(\*|[0-9A-Za-z?]+(-[0-9A-Za-z]+)?)(/[0-9]+)?")
-_MACRO = re.compile(r"@(yearly|annually|monthly|weekly|daily|midnight|hourly|every \d+(ns|us|ms|s|m|h).*)")
 
 
 def pod(document: Json) -> Problems:
@@ -101,19 +102,37 @@ def deployment(document: Json) -> Problems:
 
 
 def stateful_set(document: Json) -> Problems:
-    """Yield what is wrong with a StatefulSet."""
+    """Yield what is wrong with a StatefulSet, whose templates of claims are volumes of its pods."""
     spec: Json = document.get("spec") or {}
-    yield from _forever(spec, "spec", "statefulset")
+    claims = spec.get("volumeClaimTemplates") or []
+    yield from _forever(_with_claims(spec, claims), "spec", "statefulset")
+    for index, one in enumerate(claims):
+        where = f"spec.volumeClaimTemplates[{index}]"
+        yield from claim_spec(one.get("spec") or {}, f"{where}.spec")
+        yield from named(f"{where}.metadata.name", (one.get("metadata") or {}).get("name"), dns_subdomain)
+    if spec.get("serviceName"):
+        yield from at("spec.serviceName", dns_label(spec["serviceName"]))
     policy = spec.get("podManagementPolicy")
     if policy not in (None, "", "OrderedReady", "Parallel"):
         yield "spec.podManagementPolicy: must be 'OrderedReady' or 'Parallel'"
     update: Json = spec.get("updateStrategy") or {}
     yield from one_of("spec.updateStrategy.type", update.get("type"), "OnDelete", "RollingUpdate")
     yield from _rolling(update.get("rollingUpdate") or {}, "spec.updateStrategy.rollingUpdate", both=False)
+    if update.get("type") == "OnDelete" and "rollingUpdate" in update:
+        yield "spec.updateStrategy.rollingUpdate: only allowed for updateStrategy 'RollingUpdate'"
     yield from at_least("spec.ordinals", spec.get("ordinals") or {}, 0, "start")
     kept: Json = spec.get("persistentVolumeClaimRetentionPolicy") or {}
     for field, word in kept.items():
         yield from one_of(f"spec.persistentVolumeClaimRetentionPolicy.{field}", word, "Retain", "Delete")
+
+
+def _with_claims(spec: Json, claims: Sequence[Json]) -> Json:
+    inner: Json = spec.get("template") or {}
+    pod_spec: Json = inner.get("spec") or {}
+    names = [(one.get("metadata") or {}).get("name") for one in claims]
+    own = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names if name]
+    kept = [one for one in pod_spec.get("volumes") or [] if one.get("name") not in names]
+    return {**spec, "template": {**inner, "spec": {**pod_spec, "volumes": [*kept, *own]}}}
 
 
 def daemon_set(document: Json) -> Problems:
@@ -122,67 +141,17 @@ def daemon_set(document: Json) -> Problems:
     yield from _forever(spec, "spec", "daemonset")
     update: Json = spec.get("updateStrategy") or {}
     yield from one_of("spec.updateStrategy.type", update.get("type"), "OnDelete", "RollingUpdate")
-    rolling: Json = update.get("rollingUpdate") or {}
-    yield from _rolling({"maxSurge": 0, **rolling}, "spec.updateStrategy.rollingUpdate", both=bool(rolling))
+    if update.get("type") == "OnDelete":
+        return
+    rolling: Json = {"maxSurge": 0, "maxUnavailable": 1, **(update.get("rollingUpdate") or {})}
+    yield from _rolling(rolling, "spec.updateStrategy.rollingUpdate", both=True)
+    if all(rolling[field] not in (0, "0%") for field in ("maxSurge", "maxUnavailable")):
+        yield "spec.updateStrategy.rollingUpdate.maxSurge: may not be set when maxUnavailable is non-zero"
 
 
 def replica_set(document: Json) -> Problems:
     """Yield what is wrong with a ReplicaSet."""
     yield from _forever(document.get("spec") or {}, "spec", "replicaset")
-
-
-def job(document: Json) -> Problems:
-    """Yield what is wrong with a Job."""
-    yield from job_spec(document.get("spec") or {}, "spec")
-
-
-def job_spec(spec: Json, path: str) -> Problems:
-    """Yield what is wrong with the specification of a Job."""
-    yield from at_least(
-        path, spec, 0, "parallelism", "completions", "backoffLimit", "ttlSecondsAfterFinished",
-        "activeDeadlineSeconds", "backoffLimitPerIndex", "maxFailedIndexes",
-    )  # fmt: skip
-    mode = spec.get("completionMode")
-    yield from one_of(f"{path}.completionMode", mode, "NonIndexed", "Indexed")
-    if mode == "Indexed" and spec.get("completions") is None:
-        yield f"{path}.completions: Required value when completion mode is Indexed"
-    if mode != "Indexed":
-        for field in ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"):
-            if spec.get(field) is not None:
-                yield f"{path}.{field}: requires indexed completion mode"
-    if spec.get("selector") and not spec.get("manualSelector"):
-        yield f"{path}.selector: `selector` not auto-generated"
-    yield from one_of(
-        f"{path}.podReplacementPolicy", spec.get("podReplacementPolicy"), "TerminatingOrFailed", "Failed"
-    )
-    policy = ((spec.get("template") or {}).get("spec") or {}).get("restartPolicy")
-    if policy is None:
-        yield f"{path}.template.spec.restartPolicy: Required value: valid values are OnFailure and Never"
-    restarts = ("Never",) if spec.get("podFailurePolicy") else ("OnFailure", "Never")
-    yield from template(
-        {**spec, "template": spec.get("template") or {}}, path, (*restarts, *(() if policy else ("Always",)))
-    )
-
-
-def cron_job(document: Json) -> Problems:
-    """Yield what is wrong with a CronJob."""
-    spec: Json = document.get("spec") or {}
-    text = spec.get("schedule") or ""
-    yield from required("spec.schedule", text)
-    parts = [one for field in text.split() for one in field.split(",")]
-    if (
-        text
-        and not _MACRO.fullmatch(text)
-        and (len(text.split()) != 5 or not all(map(_FIELD.fullmatch, parts)))
-    ):
-        yield f"spec.schedule: {text!r} is no schedule of cron"
-    yield from one_of("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), "Allow", "Forbid", "Replace")
-    yield from at_least(
-        "spec", spec, 0, "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"
-    )
-    if len((document.get("metadata") or {}).get("name") or "") > 52:
-        yield "metadata.name: must be no more than 52 characters"
-    yield from job_spec((spec.get("jobTemplate") or {}).get("spec") or {}, "spec.jobTemplate.spec")
 
 
 def disruption_budget(document: Json) -> Problems:
@@ -227,8 +196,6 @@ RULES: Mapping[str, Callable[[Json], Iterator[str]]] = {
     "apps/StatefulSet": stateful_set,
     "apps/DaemonSet": daemon_set,
     "apps/ReplicaSet": replica_set,
-    "batch/Job": job,
-    "batch/CronJob": cron_job,
     "policy/PodDisruptionBudget": disruption_budget,
     "autoscaling/HorizontalPodAutoscaler": autoscaler,
 }

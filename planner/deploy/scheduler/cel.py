@@ -15,10 +15,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from planner.deploy.scheduler.cel_values import FUNCTIONS, METHODS, CelError, compared, equal, member
+from planner.deploy.scheduler.cel_values import (
+    FUNCTIONS,
+    METHODS,
+    CelError,
+    Reached,
+    compared,
+    equal,
+    member,
+)
 from planner.errors import PlannerError
 
 Scope = Mapping[str, Any]
@@ -177,19 +186,16 @@ class _Parser:
             self.expect(")")
             return inner
         if self.taken("["):
-            items = self.arguments("]")
-            return lambda scope: [one(scope) for one in items]
+            return _listed(self.arguments("]"))
         word = self.take()
         if kind in ("number", "text"):
-            value = _number(word) if kind == "number" else _string(word)
-            return lambda scope: value
+            return _Constant(_number(word) if kind == "number" else _string(word))
         if kind != "name":
             at = self.tokens[self.place - 1][2]
             raise CelSyntaxError(f"{self.text!r}: a value expected at character {at + 1}, not {word!r}")
         if word in ("true", "false", "null"):
-            constant = {"true": True, "false": False, "null": None}[word]
-            return lambda scope: constant
-        return self.call(word) if self.taken("(") else _variable(word)
+            return _Constant({"true": True, "false": False, "null": None}[word])
+        return self.call(word) if self.taken("(") else _Path(word)
 
     def call(self, name: str) -> Code:
         if name == "has":
@@ -261,21 +267,50 @@ def _string(word: str) -> str:
     return text if raw else re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), text)
 
 
-def _variable(name: str) -> Code:
-    def read(scope: Scope) -> Any:
-        if name not in scope:
-            raise CelError(f"undeclared reference to {name!r}")
-        return scope[name]
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    """Code of a value that is the same in every scope."""
 
-    return read
+    value: Any
+
+    def __call__(self, scope: Scope) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """Code of a variable and the fields and constant indices that follow it."""
+
+    name: str
+    keys: tuple[Any, ...] = ()
+
+    def __call__(self, scope: Scope) -> Any:
+        if self.name not in scope:
+            raise CelError(f"undeclared reference to {self.name!r}")
+        value, keys = scope[self.name], self.keys
+        if len(keys) > 2 and isinstance(value, Reached):
+            value, keys = value.reach(*keys[:3]), keys[3:]
+        for key in keys:
+            value = member(value, key)
+        return value
 
 
 def _field(target: Code, name: str) -> Code:
+    if isinstance(target, _Path):
+        return _Path(target.name, (*target.keys, name))
     return lambda scope: member(target(scope), name)
 
 
 def _indexed(target: Code, index: Code) -> Code:
+    if isinstance(target, _Path) and isinstance(index, _Constant):
+        return _Path(target.name, (*target.keys, index.value))
     return lambda scope: member(target(scope), index(scope))
+
+
+def _listed(items: list[Code]) -> Code:
+    if all(isinstance(one, _Constant) for one in items):
+        return _Constant([one({}) for one in items])
+    return lambda scope: [one(scope) for one in items]
 
 
 def _truth(value: Any) -> bool:
@@ -309,6 +344,9 @@ def _relation(operator: str, left: Code, right: Code) -> Code:
         return lambda scope: _within(left(scope), right(scope))
     if operator in ("==", "!="):
         wanted = operator == "=="
+        if isinstance(right, _Constant):
+            value = right.value
+            return lambda scope: equal(left(scope), value) is wanted
         return lambda scope: equal(left(scope), right(scope)) is wanted
     return lambda scope: compared(operator, left(scope), right(scope))
 

@@ -85,9 +85,25 @@ def amount(text: str) -> Amount:
         raise CelError(str(error)) from None
 
 
+class Reached:
+    """A value whose fields of fields of fields are read at once, without the maps between."""
+
+    __slots__ = ()
+
+    def reach(self, first: Any, second: Any, third: Any) -> Any:
+        """Return what three names lead to.
+
+        Raises
+        ------
+        CelError
+            If one of them is missing.
+        """
+        raise NotImplementedError
+
+
 def member(target: Any, name: Any) -> Any:
     """Return a field of a map, or an item of a list."""
-    if isinstance(target, Mapping):
+    if type(target) is dict or isinstance(target, Mapping):
         try:
             return target[name]
         except KeyError:

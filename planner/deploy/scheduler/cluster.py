@@ -64,6 +64,9 @@ class Cluster:
         }
         self.classes = {"gpu.nvidia.com": GPU_CLASS} | _by_name(by_kind["DeviceClass"])
         self.pods = [one for one in by_kind["Pod"] if _bound(one)]
+        self.namespaces = {
+            one["metadata"]["name"]: one["metadata"].get("labels") or {} for one in by_kind["Namespace"]
+        }
 
     @cached_property
     def _on(self) -> dict[str, list[Object]]:
@@ -79,6 +82,10 @@ class Cluster:
             for pair in (pod["metadata"].get("labels") or {}).items():
                 found[pair].append(pod)
         return found
+
+    def labels_of_namespace(self, name: str) -> Mapping[str, str]:
+        """Return the labels of a namespace, with that of its name, which every one has."""
+        return {"kubernetes.io/metadata.name": name, **self.namespaces.get(name, {})}
 
     def pods_in(self, key: str, value: str) -> list[Object]:
         """Return the pods bound to nodes whose label ``key`` has a value."""
@@ -123,12 +130,19 @@ class Cluster:
         return {}
 
     @cached_property
-    def _labelled(self) -> dict[tuple[str, str], list[str]]:
-        found: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for name in sorted(self.nodes):
-            for pair in (self.nodes[name]["metadata"].get("labels") or {}).items():
-                found[pair].append(name)
-        return found
+    def _labelled(self) -> dict[str, dict[str, list[str]]]:
+        return {}
+
+    def _by_value(self, key: str) -> dict[str, list[str]]:
+        """Return the nodes that carry a label, sorted, by its value; all nodes are looked through once."""
+        if key not in self._labelled:
+            found: dict[str, list[str]] = {}
+            for name in self._names:
+                labels = self.nodes[name]["metadata"].get("labels")
+                if labels and key in labels:
+                    found.setdefault(labels[key], []).append(name)
+            self._labelled[key] = found
+        return self._labelled[key]
 
     @cached_property
     def _names(self) -> list[str]:
@@ -136,7 +150,10 @@ class Cluster:
 
     def candidates(self, selector: Mapping[str, str]) -> list[str]:
         """Return the nodes that may carry all labels of a node selector, by the rarest of them, sorted."""
-        return min((self._labelled.get(pair, []) for pair in selector.items()), key=len, default=self._names)
+        if not selector:
+            return self._names
+        found = [self._by_value(key).get(value, []) for key, value in selector.items()]
+        return found[0] if len(found) == 1 else min(found, key=len)
 
     def home(self, pod: Object) -> Mapping[str, str]:
         """Return the labels of the node that a pod is bound to."""
@@ -155,12 +172,11 @@ class Cluster:
     def domains(self, keys: tuple[str, ...]) -> dict[str, frozenset[str]]:
         """Return the nodes that carry all label keys, by their value of the last one."""
         if keys not in self._domains:
-            found: dict[str, set[str]] = defaultdict(set)
-            for name, node in self.nodes.items():
-                labels = node["metadata"].get("labels") or {}
-                if all(key in labels for key in keys):
-                    found[labels[keys[-1]]].add(name)
-            self._domains[keys] = {value: frozenset(names) for value, names in found.items()}
+            found = {value: frozenset(names) for value, names in self._by_value(keys[-1]).items()}
+            for key in keys[:-1]:
+                carry = frozenset(name for names in self._by_value(key).values() for name in names)
+                found = {value: names & carry for value, names in found.items() if names & carry}
+            self._domains[keys] = found
         return self._domains[keys]
 
     @cached_property
@@ -181,10 +197,10 @@ class Cluster:
 
     @cached_property
     def slices_of(self) -> dict[str, list[Object]]:
-        """Device slices by node, in order of pool and name; slices of every node under an empty name."""
+        """Device slices by node; those that say otherwise which nodes reach them under an empty name."""
         found: dict[str, list[Object]] = defaultdict(list)
         for one in self.slices:
-            found["" if one["spec"].get("allNodes") else str(one["spec"].get("nodeName"))].append(one)
+            found[str(one["spec"].get("nodeName") or "")].append(one)
         return found
 
     def used(self, node: str) -> Amounts:

@@ -25,14 +25,12 @@ def _namespace(pod: Object) -> str:
     return str(pod["metadata"].get("namespace") or "default")
 
 
-def _meant(term: Object, owner: Object, other: Object) -> bool:
+def _meant(term: Object, owner: Object, other: Object, cluster: Cluster) -> bool:
     """Whether a term of ``owner`` means another pod: its namespace and its labels."""
-    names = term.get("namespaces")
-    if term.get("namespaceSelector") == {}:
-        names = None
-    elif names is None:
-        names = [_namespace(owner)]
-    if names is not None and _namespace(other) not in names:
+    names, chosen, home = term.get("namespaces") or (), term.get("namespaceSelector"), _namespace(other)
+    if chosen is None and not names:
+        names = (_namespace(owner),)
+    if home not in names and not selects(chosen, cluster.labels_of_namespace(home)):
         return False
     labels, mine = _labels(other), _labels(owner)
     for key in term.get("matchLabelKeys") or ():
@@ -47,6 +45,8 @@ def _meant(term: Object, owner: Object, other: Object) -> bool:
 def affinity_misfit(pod: Object, node: Object, cluster: Cluster) -> str | None:
     """Return which rule between pods keeps a pod off a node, ``None`` where none does."""
     labels = _labels(node)
+    if "affinity" not in pod["spec"] and not cluster.repelling_keys:
+        return None
     for term in _terms(pod["spec"], "podAffinity"):
         if not _affinity_holds(term, pod, labels, cluster):
             return "node(s) didn't match pod affinity rules"
@@ -57,7 +57,7 @@ def affinity_misfit(pod: Object, node: Object, cluster: Cluster) -> str | None:
     for key in cluster.repelling_keys & labels.keys():
         for other in cluster.pods_in(key, labels[key]):
             for term in _terms(other["spec"], "podAntiAffinity"):
-                if term["topologyKey"] == key and _meant(term, other, pod):
+                if term["topologyKey"] == key and _meant(term, other, pod, cluster):
                     return "node(s) didn't satisfy existing pods anti-affinity rules"
     return None
 
@@ -71,28 +71,30 @@ def _affinity_holds(term: Object, pod: Object, labels: Mapping[str, str], cluste
         return True
     terms = _terms(pod["spec"], "podAffinity")
     alone = not any(
-        _meant(one, pod, other) for one in terms for other in cluster.pods_like(one.get("labelSelector"))
+        _meant(one, pod, other, cluster)
+        for one in terms
+        for other in cluster.pods_like(one.get("labelSelector"))
     )
-    return alone and all(_meant(one, pod, pod) for one in terms)
+    return alone and all(_meant(one, pod, pod, cluster) for one in terms)
 
 
 def _neighbour(term: Object, pod: Object, domain: str, cluster: Cluster) -> bool:
     """Whether a pod meant by a term runs in a domain."""
     inside, like = cluster.pods_in(term["topologyKey"], domain), cluster.pods_like(term.get("labelSelector"))
     if len(inside) <= len(like):
-        return any(_meant(term, pod, other) for other in inside)
+        return any(_meant(term, pod, other, cluster) for other in inside)
     return any(
-        cluster.home(other).get(term["topologyKey"]) == domain and _meant(term, pod, other) for other in like
+        cluster.home(other).get(term["topologyKey"]) == domain and _meant(term, pod, other, cluster)
+        for other in like
     )
 
 
 def spread_misfit(pod: Object, node: Object, cluster: Cluster) -> str | None:
     """Return whether a spread constraint keeps a pod off a node."""
-    constraints = [
-        one
-        for one in pod["spec"].get("topologySpreadConstraints") or ()
-        if one.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule"
-    ]
+    stated = pod["spec"].get("topologySpreadConstraints")
+    if not stated:
+        return None
+    constraints = [one for one in stated if one.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule"]
     labels = _labels(node)
     keys = [one["topologyKey"] for one in constraints]
     if any(key not in labels for key in keys):

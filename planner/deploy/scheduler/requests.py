@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -10,12 +10,15 @@ from planner.deploy.scheduler.quantities import quantity
 
 Object = Mapping[str, Any]
 Amounts = dict[str, Fraction | int]
+ANY = "0.0.0.0"
+"""Address of the host that stands for all of them."""
 
 
 def container_requests(container: Object) -> Amounts:
     """Return the requests of a container; a limit without a request counts as one."""
     resources = container.get("resources") or {}
-    stated = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+    stated = requests if requests.keys() >= limits.keys() else {**limits, **requests}
     return {name: quantity(value) for name, value in stated.items()}
 
 
@@ -25,9 +28,15 @@ def pod_requests(spec: Object) -> Amounts:
     Containers together with the sidecars (init containers that restart always), or one init container with
     the sidecars started before it, whichever is more; overhead and pod-level requests on top.
     """
+    starting = spec.get("initContainers")
+    if not starting and not spec.get("overhead") and not spec.get("resources"):
+        total: Amounts = {}
+        for container in spec.get("containers") or ():
+            _add(total, container_requests(container))
+        return total
     sidecars: Amounts = {}
     peak: Amounts = {}
-    for container in spec.get("initContainers") or ():
+    for container in starting or ():
         needs = container_requests(container)
         if container.get("restartPolicy") == "Always":
             _add(sidecars, needs)
@@ -73,6 +82,27 @@ def _quality(spec: Object) -> str:
             if limit is None or quantity(requests.get(name, limit)) != quantity(limit):
                 guaranteed = False
     return "BestEffort" if not stated else "Guaranteed" if guaranteed else "Burstable"
+
+
+def _host_ports(spec: Object) -> set[tuple[int, str, str]]:
+    """Return port, protocol and address of the ports of the host that a pod's containers take."""
+    return {
+        (number, port.get("protocol", "TCP"), port.get("hostIP") or ANY)
+        for container in spec.get("containers") or ()
+        for port in container.get("ports") or ()
+        if (number := port.get("hostPort") or (spec.get("hostNetwork") and port["containerPort"]))
+    }
+
+
+def port_taken(spec: Object, pods: Sequence[Object]) -> bool:
+    """Whether a pod wants a port of the host that another one has; every address includes each one."""
+    wanted = _host_ports(spec)
+    return bool(wanted) and any(
+        one[:2] == other[:2] and (one[2] == other[2] or ANY in (one[2], other[2]))
+        for pod in pods
+        for other in _host_ports(pod["spec"])
+        for one in wanted
+    )
 
 
 def shortages(needs: Amounts, allocatable: Object, used: Amounts, pods: int) -> Iterator[str]:

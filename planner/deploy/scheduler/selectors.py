@@ -75,12 +75,13 @@ def node_matches(spec: Object, node: Object) -> bool:
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     if required is None:
         return True
-    fields = {"metadata.name": metadata["name"]}
-    return any(_term_matches(term, labels, fields) for term in required["nodeSelectorTerms"])
+    return any(term_matches(term, node) for term in required["nodeSelectorTerms"])
 
 
-def _term_matches(term: Object, labels: Labels, fields: Labels) -> bool:
-    """Whether a term matches; one without any expression matches no node."""
+def term_matches(term: Object, node: Object) -> bool:
+    """Whether a term of a node selector matches; one without any expression matches no node."""
+    metadata = node["metadata"]
+    labels, fields = metadata.get("labels") or {}, {"metadata.name": metadata["name"]}
     expressions, by_field = term.get("matchExpressions") or (), term.get("matchFields") or ()
     if not expressions and not by_field:
         return False

@@ -35,9 +35,11 @@ class Evidence:
 
     @property
     def machine(self) -> str | None:
-        """Digest of the topology that the plan was made for, ``None`` without a plan."""
-        plan = self.documents.get("plan")
-        return plan.inputs.topology.digest if isinstance(plan, Plan) else None
+        """Digest of the topology of the plan, else of the verification; ``None`` without either."""
+        plan, verified = self.documents.get("plan"), self.documents.get("verification")
+        if isinstance(plan, Plan):
+            return plan.inputs.topology.digest
+        return verified.topology if isinstance(verified, Verification) else None
 
     def mismatches(self) -> Iterator[str]:
         """Yield what keeps the documents from belonging together: a result of another plan."""

@@ -9,13 +9,17 @@ from statistics import NormalDist
 from typing import Literal
 
 from planner.errors import GateError
+from planner.study.gates.canary import Canary
 from planner.study.gates.checks import Check, Gates
+from planner.study.gates.drift import drift
 from planner.study.gates.evidence import Evidence
-from planner.study.gates.metrics import METRICS, Reading, drift
+from planner.study.gates.metrics import Reading
 from planner.study.gates.prometheus import Prometheus
 from planner.units import show
 
 State = Literal["passed", "failed", "missing", "skipped"]
+SHOWN = 16
+"""Digits of a digest that are shown."""
 
 
 @dataclass(frozen=True)
@@ -65,73 +69,114 @@ def judge(
 ) -> Verdict:
     """Return the verdict of all checks.
 
-    A figure is compared with a baseline only where both plans are for the same machine: two machines differ
-    for reasons that no roll-out is to blame for.
+    A figure is compared with a baseline only where both plans are for the same machine, and a canary with
+    the version before it only where both run on nodes of one topology: two machines differ for reasons that
+    no roll-out is to blame for.
     """
     outcomes = [_mismatch(text) for text in evidence.mismatches()]
-    comparable = True
-    if baseline is not None and None not in (evidence.machine, baseline.machine):
-        comparable = evidence.machine == baseline.machine
-        if not comparable:
-            outcomes.append(_mismatch("the baseline's plan is for another machine: their topologies differ"))
-    for check in gates.checks:
-        reference = baseline if comparable else None
-        outcomes.append(_checked(check, gates.confidence, evidence, reference, server))
-    return Verdict(gates.name, tuple(outcomes))
+    machines = {one.machine for one in (evidence, baseline) if one is not None} - {None}
+    if len(machines) > 1:
+        outcomes.append(_mismatch("the baseline is of another machine: their topologies differ"))
+        baseline = None
+    alike = True
+    if gates.canary is not None:
+        outcomes.append(_same_topology(gates.canary, _asked(server, "the canary")))
+        alike = outcomes[-1].ok
+    look = _Look(gates, evidence, baseline, server, alike)
+    return Verdict(gates.name, (*outcomes, *(_checked(check, look) for check in gates.checks)))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Where figures come from.
+
+    Attributes
+    ----------
+    alike
+        Whether a canary may be compared.
+    """
+
+    gates: Gates
+    evidence: Evidence
+    baseline: Evidence | None
+    server: Prometheus | None
+    alike: bool
+
+    def after(self, check: Check) -> list[Reading]:
+        """Return the values of a check's figure."""
+        if check.query is not None:
+            return [
+                Reading(value) for value in _asked(self.server, f"check {check.name!r}").query(check.query)
+            ]
+        if check.live is not None:
+            return check.live.readings(_asked(self.server, f"check {check.name!r}"), self.gates.scope(check))
+        if check.metric == "calibration.drift":
+            pair = [
+                one.documents.get("calibration") if one else None for one in (self.evidence, self.baseline)
+            ]
+            found = drift(pair[0], pair[1]) if pair[0] is not None and pair[1] is not None else None
+            return [] if found is None else [found]
+        return self.evidence.readings(check.metric or "", check.job)
+
+    def before(self, check: Check) -> list[Reading]:
+        """Return the values that a check's figure is compared with."""
+        if check.live is not None:
+            scope = self.gates.scope(check, before=True)
+            asked = _asked(self.server, f"check {check.name!r}")
+            return check.live.readings(asked, scope) if self.alike else []
+        return [] if self.baseline is None else self.baseline.readings(check.metric or "", check.job)
+
+
+def _asked(server: Prometheus | None, who: str) -> Prometheus:
+    if server is None:
+        raise GateError(f"{who} asks a server; give its address with --prometheus")
+    return server
+
+
+def _same_topology(canary: Canary, server: Prometheus) -> Outcome:
+    """Return whether a canary runs on nodes of the one topology that the version before it runs on."""
+    name, (new, old) = "same topology", canary.topologies(server)
+    if not new or not old:
+        who = "the canary" if not new else "the version before it"
+        text = f"no agent says on what {who} runs; without that the two cannot be compared"
+        return Outcome(name, "missing", None, None, text)
+    if new != old:
+        shown = [", ".join(sorted(digest[:SHOWN] for digest in one)) for one in (new, old)]
+        text = f"the canary runs on {shown[0]}, the version before it on {shown[1]}"
+        return Outcome(name, "failed", None, None, text)
+    return Outcome(name, "passed", None, None, ", ".join(sorted(digest[:SHOWN] for digest in new)))
 
 
 def _mismatch(text: str) -> Outcome:
     return Outcome("comparable", "failed", None, None, text)
 
 
-def _checked(
-    check: Check, confidence: float, evidence: Evidence, baseline: Evidence | None, server: Prometheus | None
-) -> Outcome:
-    readings = _readings(check, evidence, baseline, server)
+def _checked(check: Check, look: _Look) -> Outcome:
+    readings = look.after(check)
     if not readings:
         state: State = "missing" if check.missing == "fail" else "skipped"
         return Outcome(check.name, state, None, None, f"{check.metric or check.query}: no such figure")
     breaches = [*_limits(check, readings)]
     tolerance = check.tolerance()
     if tolerance is not None and check.metric is not None:
-        before = [] if baseline is None else baseline.readings(check.metric, check.job)
+        before = look.before(check)
         if not before:
             state = "missing" if check.missing == "fail" else "skipped"
-            return Outcome(
-                check.name, state, _worst(check, readings).value, None, "the baseline lacks the figure"
-            )
-        breaches += _regressions(check, readings, before, tolerance, confidence)
+            worst = _worst(check, readings).value
+            return Outcome(check.name, state, worst, None, "the baseline lacks the figure")
+        breaches += _regressions(check, readings, before, tolerance, look.gates.confidence)
     if breaches:
         value, limit, text = breaches[0]
         return Outcome(check.name, "failed", value, limit, text)
-    worst = _worst(check, readings)
+    worst_one = _worst(check, readings)
     return Outcome(
-        check.name, "passed", worst.value, _limit(check), f"{_shown(check, worst.value)}{_of(worst)}"
-    )
-
-
-def _readings(
-    check: Check, evidence: Evidence, baseline: Evidence | None, server: Prometheus | None
-) -> list[Reading]:
-    if check.query is not None:
-        if server is None:
-            raise GateError(f"check {check.name!r} asks a server; give its address with --prometheus")
-        return [Reading(value) for value in server.query(check.query)]
-    if check.metric == "calibration.drift":
-        pair = [one.documents.get("calibration") if one else None for one in (evidence, baseline)]
-        found = drift(pair[0], pair[1]) if pair[0] is not None and pair[1] is not None else None
-        return [] if found is None else [found]
-    return evidence.readings(check.metric or "", check.job)
-
-
-def _upwards(check: Check) -> bool:
-    if check.metric is not None:
-        return METRICS[check.metric].worse == "up"
-    return check.max is not None
+        check.name, "passed", worst_one.value, _limit(check),
+        f"{_shown(check, worst_one.value)}{_of(worst_one)}",
+    )  # fmt: skip
 
 
 def _worst(check: Check, readings: Sequence[Reading]) -> Reading:
-    pick = max if _upwards(check) else min
+    pick = max if check.upwards else min
     return pick(readings, key=lambda one: one.value)
 
 
@@ -156,7 +201,7 @@ def _regressions(
 
     One-sided test of the difference of two normal estimates with known standard errors.
     """
-    sign = 1.0 if _upwards(check) else -1.0
+    sign = 1.0 if check.upwards else -1.0
     quantile = NormalDist().inv_cdf(confidence)
     known = {one.job: one for one in before}
     for one in after:

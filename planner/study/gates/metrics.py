@@ -9,7 +9,6 @@ from typing import Any, Literal
 from planner.calibrate.verification import Verification
 from planner.costs import Calibration
 from planner.placement.plan import JobPlan, Plan, ServingPlan, TrainingPlan
-from planner.schema import Document
 from planner.simulate.result import SimulationResult
 
 NORMAL_975 = 1.959963984540054
@@ -121,18 +120,6 @@ def _residual(calibration: Calibration) -> Iterator[Reading]:
     known = [one.residual for one in calibration.coefficients.values() if one.residual is not None]
     if known:
         yield Reading(max(known))
-
-
-def drift(candidate: Document, baseline: Document) -> Reading | None:
-    """Return the largest relative change of a coefficient that two calibrations share."""
-    if not isinstance(candidate, Calibration) or not isinstance(baseline, Calibration):
-        return None
-    changes = [
-        abs(one.value / baseline.coefficients[name].value - 1.0)
-        for name, one in candidate.coefficients.items()
-        if name in baseline.coefficients and baseline.coefficients[name].value
-    ]
-    return Reading(max(changes)) if changes else None
 
 
 def _typical_error(found: Verification) -> Iterator[Reading]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import urllib.error
@@ -37,15 +38,33 @@ class Prometheus:
         GateError
             If the server cannot be reached, refuses the expression, or answers with something else.
         """
+        kind, result = self._asked(expression)
+        return _finite([result] if kind == "scalar" else [one.get("value") for one in result])
+
+    def labels(self, expression: str, name: str) -> set[str]:
+        """Return the values of a label among the series of an instant query; empty ones do not count.
+
+        Raises
+        ------
+        GateError
+            As :meth:`query`.
+        """
+        kind, result = self._asked(expression)
+        metrics = [] if kind == "scalar" else [one.get("metric") for one in result]
+        found = [metric.get(name) for metric in metrics if isinstance(metric, dict)]
+        return {str(value) for value in found if value}
+
+    def _asked(self, expression: str) -> tuple[str, list[Any]]:
         answer = self._get("/api/v1/query", {"query": expression})
         if answer.get("status") != "success":
             raise GateError(f"{self.url}: {expression}: {answer.get('error', 'the query failed')}")
-        data = answer.get("data") or {}
+        data = answer.get("data")
+        data = data if isinstance(data, dict) else {}
         kind, result = data.get("resultType"), data.get("result")
         if kind == "scalar" and isinstance(result, list):
-            return _finite([result])
-        if kind == "vector" and isinstance(result, list):
-            return _finite([one.get("value") for one in result])
+            return kind, result
+        if kind == "vector" and isinstance(result, list) and all(isinstance(one, dict) for one in result):
+            return kind, result
         raise GateError(
             f"{self.url}: {expression}: gives a {kind}; write an expression with one value a series"
         )
@@ -65,7 +84,7 @@ class Prometheus:
             body = error.read(LARGEST_ANSWER)
             if error.code not in (400, 422, 503):  # the API explains these in the body
                 raise GateError(f"{self.url}: answers {error.code} {error.reason}") from None
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", error)
             raise GateError(f"{self.url}: cannot be reached: {reason}") from None
         if len(body) > LARGEST_ANSWER:
@@ -74,7 +93,7 @@ class Prometheus:
             )
         try:
             found = json.loads(body)
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             raise GateError(f"{self.url}: answers with no JSON; is this a Prometheus server?") from None
         if not isinstance(found, dict):
             raise GateError(f"{self.url}: answers with something else than Prometheus does")
@@ -85,6 +104,6 @@ def _finite(samples: list[Any]) -> list[float]:
     """Return the values of samples ``[time, "value"]``; NaN counts as absent."""
     try:
         values = [float(sample[1]) for sample in samples]
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         raise GateError("the server's answer holds a sample without a value") from None
     return [value for value in values if not math.isnan(value)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from planner.study.whatif.document import StudyDocument, Value
 from planner.study.whatif.outcomes import Outcome
@@ -126,6 +126,67 @@ def swings(study: StudyDocument, outcomes: Sequence[Outcome], metric: str) -> li
             )
         )
     return sorted(found, key=lambda swing: swing.at_low - swing.at_high)
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where two lines of a metric over the first parameter cross: one is less below, the other above.
+
+    Attributes
+    ----------
+    low, high
+        Neighbouring values of the parameter.
+    below, above
+        Which line has the lesser metric at ``low`` and at ``high``: the values of the other parameters.
+    at
+        Estimate of the crossing between ``low`` and ``high``, as if the lines were straight, in their unit.
+    value
+        The metric there.
+    """
+
+    parameter: str
+    metric: str
+    low: str
+    high: str
+    below: str
+    above: str
+    at: float
+    value: float
+
+
+def crossings(study: StudyDocument, outcomes: Sequence[Outcome], metric: str) -> list[Crossing]:
+    """Return where one alternative overtakes another in a metric, along a first parameter of numbers."""
+    title = study.vary[0].title
+    if study.combine == "zip" or len(study.vary) < 2:
+        return []
+    lines = [[one for one in line if metric in one.metrics] for line in _lines(title, outcomes)]
+    found = []
+    for first, second in combinations(lines, 2):
+        right = {one.labels[title]: one for one in second}
+        shared = [(one, right[one.labels[title]]) for one in first if one.labels[title] in right]
+        for (a, b), (c, d) in pairwise(shared):
+            before, after = (left.metrics[metric] - other.metrics[metric] for left, other in ((a, b), (c, d)))
+            if before * after < 0.0 and (place := _between(a.labels[title], c.labels[title], before, after)):
+                share = before / (before - after)
+                value = a.metrics[metric] + share * (c.metrics[metric] - a.metrics[metric])
+                below, above = (_others(one, title) for one in ((a, b) if before < 0.0 else (b, a)))
+                found.append(
+                    Crossing(title, metric, a.labels[title], c.labels[title], below, above, place, value)
+                )
+    return found
+
+
+def _between(low: str, high: str, before: float, after: float) -> float | None:
+    """Return where a straight difference is zero between two quantities, ``None`` where they are none."""
+    try:
+        (start, unit), (stop, other) = split_quantity(low), split_quantity(high)
+    except ValueError:
+        return None
+    return start + (stop - start) * before / (before - after) if unit == other else None
+
+
+def _others(outcome: Outcome, title: str) -> str:
+    return ", ".join(value for name, value in outcome.labels.items() if name != title)
 
 
 def pareto_front(outcomes: Sequence[Outcome], first: str, second: str) -> list[Outcome]:

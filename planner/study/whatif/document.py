@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -65,24 +65,27 @@ class Parameter(Record):
     ----------
     parameter
         Dotted path: ``topology.machines[*].links[kind=nvlink].bandwidth``,
-        ``workload.jobs[chat].traffic.rate``, ``topology.nodes[0].count``, ``topology.links_down``, or a
-        whole input: ``topology``, ``workload``, ``calibration``.
+        ``workload.jobs[chat].traffic.rate``, ``topology.nodes[0].count``, ``topology.links_down``,
+        ``topology.host``, or a whole input: ``topology``, ``workload``, ``calibration``.
     label
         Name in tables and figures; the path when absent.
     values, factors, range
-        Exactly one: the values to set, factors of the value that stands in the document, or a range.
+        Exactly one: the values to set, factors of the value that stands in the document (a list, or a range
+        of plain numbers), or a range of values.
     """
 
     parameter: str
     label: str | None = None
     values: list[Value] | None = Field(default=None, min_length=1)
-    factors: list[float] | None = Field(default=None, min_length=1)
+    factors: Annotated[list[float], Field(min_length=1)] | Range | None = None
     range: Range | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Parameter:
         if sum(item is not None for item in (self.values, self.factors, self.range)) != 1:
             raise ValueError("give exactly one of 'values', 'factors' and 'range'")
+        if isinstance(self.factors, Range) and split_quantity(self.factors.start)[1]:
+            raise ValueError("factors are plain numbers, without a unit")
         return self
 
     @property
@@ -93,7 +96,8 @@ class Parameter(Record):
     def settings(self) -> list[Value]:
         """Return what the parameter takes on, in order; factors as text such as ``0.5 x``."""
         if self.factors is not None:
-            return [f"{factor:.12g} x" for factor in self.factors]
+            factors = self.factors.values() if isinstance(self.factors, Range) else self.factors
+            return [f"{float(factor):.12g} x" for factor in factors]
         return (
             list(self.values) if self.values is not None else list(self.range.values() if self.range else [])
         )
@@ -112,6 +116,9 @@ class Options(Record):
         Whether to simulate each plan.
     requests
         Requests that a simulation of a service draws.
+    hold_limits
+        Whether a service whose simulation breaks a limit is solved again without the strategy that broke it,
+        as ``planner solve`` does, until the simulated limits hold; else the figures show what is broken.
     refine
         Halvings of each interval between neighbouring values at which the decision changes.
     """
@@ -120,6 +127,7 @@ class Options(Record):
     seed: int = Field(default=0, ge=0)
     simulate: bool = True
     requests: int = Field(default=2000, ge=1)
+    hold_limits: bool = False
     refine: int = Field(default=0, ge=0, le=30)
 
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from planner import __version__
-from planner.errors import InfeasibleError, NoPlanError, PlannerError
+from planner.errors import InfeasibleError, NoPlanError, PlannerError, SimulationError
 from planner.placement import JobPlan, Plan, ServingPlan, TrainingPlan
 from planner.schema import Document, Record, dump_yaml, loads
-from planner.simulate import JobSimulation, PredictedOnlyError, SimulationResult, simulate_plan
+from planner.simulate import JobSimulation, SimulationResult, simulate_plan
 from planner.solve import Budget
-from planner.study.inputs import Documents
+from planner.solve.cuts import AnyCut
+from planner.study.inputs import Documents, Study
 from planner.study.loading import study_of
+from planner.study.refine import refine
 from planner.study.solving import solve
+from planner.study.whatif.document import Options
 from planner.study.whatif.scenarios import Scenario
+from planner.study.wishes import Wishes
 
 Status = Literal["optimal", "feasible", "infeasible", "no plan", "failed"]
 
@@ -49,10 +53,16 @@ class Figures(Record):
         What was decided, by job and decision.
     metrics
         Figures in SI units: predicted, and simulated under ``simulated_``.
+    message
+        Why there are no simulated figures, where there should be.
+    lost
+        Whether the task was not run to its end.
     """
 
     decisions: dict[str, str]
     metrics: dict[str, float]
+    message: str = ""
+    lost: bool = False
 
 
 class Outcome(Document):
@@ -75,7 +85,8 @@ class Outcome(Document):
 def solve_key(scenario: Scenario, documents: Documents) -> str:
     """Return the digest of everything that a plan depends on."""
     options = scenario.options
-    return _key({**documents.digests, "time_limit": options.time_limit, "seed": options.seed})
+    held = {"requests": options.requests} if options.hold_limits else {}
+    return _key({**documents.digests, "time_limit": options.time_limit, "seed": options.seed, **held})
 
 
 def outcome_key(scenario: Scenario, solved: str) -> str:
@@ -93,7 +104,10 @@ def solve_scenario(scenario: Scenario) -> str:
     """Solve a scenario; return a `SolvedScenario` as text."""
     try:
         documents = scenario.documents()
-        study = solve(documents, Budget(seconds=scenario.options.time_limit, seed=scenario.options.seed))
+        budget = Budget(seconds=scenario.options.time_limit, seed=scenario.options.seed)
+        study = solve(documents, budget)
+        if scenario.options.hold_limits:
+            study = _held(documents, study, budget, scenario.options)
         solved = SolvedScenario(status=study.plan.status, plan=dump_yaml(study.plan))
     except InfeasibleError as error:
         solved = SolvedScenario(status="infeasible", message=str(error))
@@ -104,21 +118,35 @@ def solve_scenario(scenario: Scenario) -> str:
     return dump_yaml(solved)
 
 
+def _held(documents: Documents, study: Study, budget: Budget, options: Options) -> Study:
+    """Return a study whose simulated limits hold, or the least excess that the budget allowed."""
+
+    def again(cuts: tuple[AnyCut, ...]) -> Study:
+        return solve(documents, budget, wishes=Wishes(cuts=cuts))
+
+    alone = len(documents.workload.jobs) == 1
+    return refine(study, lambda one: _simulation(one, options), budget, again if alone else None).study
+
+
+def _simulation(study: Study, options: Options) -> SimulationResult | None:
+    """Return the simulation of a plan."""
+    return simulate_plan(study.problems, study.plan, seed=options.seed, requests=options.requests)
+
+
 def measure_scenario(scenario: Scenario, solved_text: str) -> str:
     """Simulate the plan of a scenario if that is asked for; return its `Figures` as JSON."""
     solved = loads(solved_text, SolvedScenario)
     if solved.plan is None:
         return Figures(decisions={}, metrics={}).model_dump_json()
     documents, plan = scenario.documents(), loads(solved.plan, Plan)
-    result = None
+    result, message = None, ""
     if scenario.options.simulate:
-        problems = study_of(documents, plan).problems
-        options = scenario.options
-        with suppress(PredictedOnlyError):
-            result = simulate_plan(problems, plan, seed=options.seed, requests=options.requests)
-    return Figures(
-        decisions=dict(decisions(plan)), metrics=dict(metrics(documents, plan, result))
-    ).model_dump_json()
+        try:
+            result = _simulation(study_of(documents, plan), scenario.options)
+        except SimulationError as error:
+            message = f"in simulation {error}"
+    found = dict(metrics(documents, plan, result))
+    return Figures(decisions=dict(decisions(plan)), metrics=found, message=message).model_dump_json()
 
 
 def decisions(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -135,6 +163,10 @@ def _decisions(job: JobPlan) -> Iterator[tuple[str, str]]:
             yield name, str(value)
     if isinstance(job, ServingPlan):
         yield "replicas", str(len(job.replicas))
+        if job.prefill is not None:
+            yield "prefill replicas", str(len(job.prefill.replicas))
+            for name, value in job.prefill.strategy.model_dump(exclude_defaults=True).items():
+                yield f"prefill {name}", str(value)
         yield "max_batch", str(job.batching.max_batch)
         for stage in job.replicas[0].stages:
             yield f"{stage.stage}.cores", str(stage.cores)
@@ -184,6 +216,9 @@ def _simulated(job: JobSimulation) -> Iterator[tuple[str, float]]:
     for name, sample in job.latency.items():
         for figure in ("mean", "p50", "p95", "p99"):
             yield f"{name}_{figure}", float(getattr(sample, figure))
+        for end, value in zip(("low", "high"), sample.p99_interval, strict=True):
+            if math.isfinite(value):
+                yield f"{name}_p99_{end}", float(value)
 
 
 def outcome_of(scenario: Scenario, solved_text: str, figures_text: str) -> Outcome:
@@ -193,7 +228,7 @@ def outcome_of(scenario: Scenario, solved_text: str, figures_text: str) -> Outco
     return Outcome(
         labels=scenario.labels,
         status=solved.status,
-        message=solved.message,
+        message=solved.message or figures.message,
         decisions=figures.decisions,
         metrics=figures.metrics,
     )

@@ -135,7 +135,7 @@ class Runner:
 
 def _lasting(text: str) -> bool:
     """Whether a result is worth keeping: not one of a failure, which another run may not have."""
-    return "status: failed" not in text and '"metrics":{}' not in text
+    return "status: failed" not in text and '"lost":true' not in text
 
 
 def _solving(scenario: Scenario, index: int) -> Task:
@@ -169,7 +169,7 @@ def _lost(task: Task, reason: str) -> str:
     """Return the result of a task that could not be run to its end."""
     if task[0] is solve_scenario:
         return dump_yaml(SolvedScenario(status="failed", message=reason))
-    return Figures(decisions={}, metrics={}).model_dump_json()
+    return Figures(decisions={}, metrics={}, message=reason, lost=True).model_dump_json()
 
 
 def serial(tasks: Sequence[Task]) -> Iterator[tuple[int, str]]:
@@ -206,10 +206,11 @@ def _pooled(tasks: dict[int, Task], processes: int, tries: dict[int, int]) -> It
             for number, (function, arguments) in tasks.items():
                 waiting[pool.submit(function, *arguments)] = number
         for future in as_completed(waiting):
-            try:
-                yield waiting[future], future.result()
-            except BrokenProcessPool:
-                tries[waiting[future]] += 1
+            number, error = waiting[future], future.exception()
+            if isinstance(error, BrokenProcessPool):
+                tries[number] += 1
+            else:
+                yield number, future.result() if error is None else _lost(tasks[number], repr(error))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -240,7 +241,7 @@ def dask(address: str) -> Execute:
             }
             for future in completed(futures):
                 number, done = futures[future], future.status == "finished"
-                yield number, future.result() if done else _lost(tasks[number], "its worker died")
+                yield number, future.result() if done else _lost(tasks[number], repr(future.exception()))
 
     return execute
 

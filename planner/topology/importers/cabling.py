@@ -171,7 +171,7 @@ def uplink_rates(found: Cabling, below: Mapping[str, float]) -> dict[tuple[str, 
         shares = (carried[child] / len(found.above[child]) for child in children.get(switch, []))
         carried[switch] = below.get(switch, 0.0) + sum(shares)
     return {
-        (upper, lower): carried.get(lower, 0.0) / len(found.above[lower])
+        (upper, lower): carried.get(lower, 0.0) / len(found.above.get(lower, [upper]))
         for (upper, lower), rate in found.trunks.items()
         if rate is None
     }

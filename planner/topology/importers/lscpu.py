@@ -65,7 +65,9 @@ def _is_field(line: str) -> bool:
 
 
 def _is_known(line: str) -> bool:
-    return line.startswith("#") or _is_field(line) or bool(re.fullmatch(r"[0-9]+(,[0-9-]*)*", line.strip()))
+    return (
+        line.startswith("#") or _is_field(line) or bool(re.fullmatch(r"[0-9]{1,9}(,[0-9-]*)*", line.strip()))
+    )
 
 
 def _split(line: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from planner.topology.importers.lists import listed, numbers
 from planner.topology.importers.refusal import ImportRefusedError
 from planner.topology.importers.views import HostView, NumaView, Remark
+from planner.topology.importers.words import has_long_number
 
 FORMAT = "numactl"
 _AVAILABLE = re.compile(r"available: ([0-9]{1,5}) nodes? \(([0-9,-]+)\)")
@@ -70,6 +71,8 @@ class _Reader:
         )
 
     def _take(self, number: int, line: str) -> None:
+        if has_long_number(line):
+            raise self._refused(number, "a number is longer than any that numactl prints")
         if match := _AVAILABLE.fullmatch(line):
             self._available(number, match)
         elif match := _FACT.fullmatch(line):

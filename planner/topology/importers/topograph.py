@@ -137,7 +137,11 @@ class _Model:
     def _leaves(self, names: list[str], line: int) -> None:
         """Take note of switches that are named before, or without, an entry of their own."""
         entries = self.document.data["switches"]
-        own = set(entries) if isinstance(entries, dict) else {entry.get("name") for entry in entries if entry}
+        if isinstance(entries, dict):
+            own = set(entries)
+        else:
+            stated = [entry.get("name") for entry in entries if isinstance(entry, dict)]
+            own = {name for name in stated if isinstance(name, str)}
         for name in names:
             if name not in own and name not in self.tree.switches:
                 self._add_switch(name, line)

@@ -3,56 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from hypothesis import strategies as st
 
 from planner.costs import load_calibration
 from planner.placement.mixed import MixedTrainingProblem, make_mixed_problem
-from planner.schema import BandwidthFigure, BytesFigure, FlopsFigure, LatencyFigure, RatioFigure
-from planner.topology import (
-    Device,
-    Fabric,
-    FabricLayout,
-    Gpu,
-    Link,
-    Machine,
-    Nic,
-    NodeGroup,
-    NumaDomain,
-    Switch,
-    TopologyDocument,
-    resolve,
-)
+from planner.schema import BandwidthFigure, BytesFigure, FlopsFigure, LatencyFigure
+from planner.topology import Device, Fabric, FabricLayout, Machine, NodeGroup, TopologyDocument, resolve
 from planner.workload import Degrees, ModelReference, TrainingJob, Transformer
-
-GB = 1e9
+from tests.laws.instances import GB, Box, MachineCase, machine_of
 
 
 def machine(device: str, gpus: int, nvlink: float, port: float) -> Machine:
     """Return a machine with some GPUs of a model on one switch."""
-    numa = NumaDomain(
-        name="cpu", arch="riscv64", cores=8, core_speed=RatioFigure.of(1.0),
-        memory=BytesFigure.of(64 * GB), memory_bandwidth=BandwidthFigure.of(100 * GB),
-    )  # fmt: skip
-    names = [f"gpu{index}" for index in range(gpus)]
-
-    def link(left: str, right: str, kind: Any, rate: float) -> Link:
-        return Link(
-            between=(left, right), kind=kind, bandwidth=BandwidthFigure.of(rate * GB),
-            latency=LatencyFigure.of(0.5e-6),
-        )  # fmt: skip
-
-    return Machine(
-        name=f"box-{device}", numa=[numa], gpus=[Gpu(name=name, device=device, numa="cpu") for name in names],
-        switches=[Switch(name="switch", kind="nvswitch")],
-        nics=[Nic(name="port", numa="cpu", bandwidth=BandwidthFigure.of(port * GB))],
-        links=[
-            *(link(name, "switch", "nvlink", nvlink) for name in names),
-            *(link(name, "cpu", "pcie", 20.0) for name in names),
-            link("port", "cpu", "pcie", port),
-        ],
-    )  # fmt: skip
+    box = Box((gpus,), nvlink, pcie=20.0, port=port)
+    return machine_of(f"box-{device}", box, MachineCase((box,), memory=0.0), device)
 
 
 def small_problem(

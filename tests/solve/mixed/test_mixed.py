@@ -41,7 +41,7 @@ def _legal() -> tuple[MixedTrainingProblem, MixedPlacement]:
         kind="training", name="job", model=ModelReference(dims=model), sequence=2048, global_batch=4
     )
     problem = small_problem(job, (2, 2), (1.0, 2.0), (30.0, 30.0))
-    devices = ("a/gpu0", "b/gpu0")
+    devices = ("a/gpu0x0", "b/gpu0x0")
     return problem, MixedPlacement(Strategy(pp=2), (1, 3), (4,), devices)
 
 
@@ -57,18 +57,18 @@ def test_a_hand_made_placement_is_judged_by_its_slowest_stage() -> None:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"devices": ("a/gpu0", "a/gpu0")}, "two ranks"),
-        ({"devices": ("a/gpu0", "c/gpu0")}, "unknown GPU"),
-        ({"devices": ("a/gpu0",)}, "2 ranks but 1"),
+        ({"devices": ("a/gpu0x0", "a/gpu0x0")}, "two ranks"),
+        ({"devices": ("a/gpu0x0", "c/gpu0x0")}, "unknown GPU"),
+        ({"devices": ("a/gpu0x0",)}, "2 ranks but 1"),
         ({"layers": (1, 2)}, "do not split"),
         ({"layers": (4, 0)}, "do not split"),
         ({"micro_batches": (3,)}, "micro-batches"),
         (
-            {"strategy": Strategy(tp=2), "layers": (4,), "devices": ("a/gpu0", "b/gpu0")},
+            {"strategy": Strategy(tp=2), "layers": (4,), "devices": ("a/gpu0x0", "b/gpu0x0")},
             "mixes device models",
         ),
         ({"layers": (3, 1)}, "step time"),
-        ({"devices": ("b/gpu0", "a/gpu0")}, "step time"),
+        ({"devices": ("b/gpu0x0", "a/gpu0x0")}, "step time"),
     ],
 )
 def test_a_broken_placement_is_found(change: dict[str, Any], word: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.study.whatif import Outcome, StudyDocument, changes, pareto_front, swings
+from planner.study.whatif import Outcome, StudyDocument, changes, crossings, pareto_front, swings
 from planner.study.whatif.analysis import in_order, refinements
 
 STUDY = StudyDocument.model_validate(
@@ -72,6 +73,28 @@ def test_an_infeasible_neighbour_is_a_change() -> None:
     nothing = Outcome(labels={"rate": "40 GB/s", "host": "x86"}, status="infeasible")
     found = changes(STUDY, [GRID[2], nothing])
     assert [(c.before, c.after) for c in found] == [("a plan", "infeasible")]
+
+
+@given(st.lists(st.tuples(st.integers(1, 99), st.integers(1, 99)), min_size=3, max_size=3))
+def test_lines_cross_exactly_where_their_order_changes(heights: list[tuple[int, int]]) -> None:
+    """Between neighbours whose order of hosts differs there is one crossing, in between, on both lines."""
+    rates = [10.0, 20.0, 40.0]
+    grid = [
+        _outcome(f"{rate:g} GB/s", host, 4, float(value))
+        for rate, pair in zip(rates, heights, strict=True)
+        for host, value in zip(("x86", "riscv"), pair, strict=True)
+    ]
+    found = {(one.low, one.high): one for one in crossings(STUDY, grid, "time")}
+    for (low, (a, b)), (high, (c, d)) in pairwise(zip(rates, heights, strict=True)):
+        crossing = found.pop((f"{low:g} GB/s", f"{high:g} GB/s"), None)
+        assert (crossing is not None) == ((a - b) * (c - d) < 0)
+        if crossing is not None:
+            assert low < crossing.at < high
+            assert (crossing.below, crossing.above) == (("x86", "riscv") if a < b else ("riscv", "x86"))
+            share = (crossing.at - low) / (high - low)
+            assert a + share * (c - a) == pytest.approx(b + share * (d - b))
+            assert crossing.value == pytest.approx(a + share * (c - a))
+    assert not found
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=25))

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from planner.errors import StudyError
-from planner.study.whatif import Outcome, make_scenarios, run_study
+from planner.errors import SimulationError, StudyError
+from planner.study.whatif import Outcome, StudyDocument, load_whatif, make_scenarios, run_study
+from planner.study.whatif.outcomes import solve_scenario
 from planner.study.whatif.running import Task, dask, local, serial
-from tests.study.whatif.studies import study_in
+from tests.study.recommend.clusters import write_blocks
+from tests.study.whatif.studies import study_in, write_study
+
+STUDY = Path(__file__).resolve().parents[3] / "benchmarks" / "whatif_serving.yaml"
 
 
 def _run(folder: Path, cache: Path, rates: str = "1 req/s, 2 req/s") -> tuple[list[Outcome], int, int]:
@@ -102,6 +110,108 @@ def test_processes_and_a_dask_cluster_give_the_same_outcomes(tmp_path: Path) -> 
     ) as cluster:
         far, _ = run_study(scenarios, tmp_path / "c", dask(cluster.scheduler_address))
     assert far == here
+
+
+def _breaks() -> str:
+    raise ValueError("a defect")
+
+
+def test_a_defect_in_one_task_is_its_own_result(tmp_path: Path) -> None:
+    """A task that raises what nobody expects is given up with the error; the other has its result."""
+    results = dict(local(2)([(_breaks, ()), (_says, ("fine",))]))
+    assert results[1] == "fine"
+    assert "a defect" in results[0]
+    assert '"lost":true' in results[0]
+
+
+def test_a_plan_that_cannot_be_simulated_keeps_its_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A simulation that runs over costs its own figures only; the outcome says why, and is at hand again."""
+
+    def over(*_: object, **__: object) -> None:
+        raise SimulationError("requests wait ever longer")
+
+    monkeypatch.setattr("planner.study.whatif.outcomes.simulate_plan", over)
+    outcomes, solved, simulated = _run(tmp_path, tmp_path / "cache", rates="1 req/s")
+    assert (solved, simulated) == (2, 2)
+    for outcome in outcomes:
+        assert outcome.message == "in simulation requests wait ever longer"
+        assert outcome.metrics["objective"] > 0
+        assert "simulated_latency_p99" not in outcome.metrics
+    assert _run(tmp_path, tmp_path / "cache", rates="1 req/s") == (outcomes, 0, 0)
+
+
+def test_plans_hold_their_limits_in_simulation_where_that_is_asked_for(tmp_path: Path) -> None:
+    """A limit kept on paper alone is broken in the figures; with `hold_limits` no strategy is left."""
+    write_blocks(tmp_path)
+    fields = {
+        "name": "held", "topology": "one.yaml", "workload": "chat.yaml",
+        "vary": [{"parameter": "workload.jobs[chat].traffic.rate", "label": "rate", "values": ["150 req/s"]}],
+    }  # fmt: skip
+    found = {}
+    for held in (False, True):
+        study = StudyDocument.model_validate({**fields, "options": {"requests": 300, "hold_limits": held}})
+        (found[held],), _ = run_study(make_scenarios(study, tmp_path), tmp_path / "cache", serial)
+    assert found[False].metrics["tpot_p99"] <= 0.006 < found[False].metrics["simulated_tpot_p99"]
+    assert found[False].metrics["simulated_slo_met"] == 0.0
+    assert found[True].status == "infeasible"
+    assert "in simulation" in found[True].message
+
+
+def test_the_command_can_be_killed_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    """After a kill in the middle the next run solves what was not finished, and ends as if undisturbed."""
+    study, folder = (
+        write_study(tmp_path, factors="1, 0.5, 0.2, 0.1", rates="1 req/s, 2 req/s"),
+        tmp_path / "out",
+    )
+    command = [sys.executable, "-m", "planner", "whatif", str(study), "-o", str(folder)]
+    kept = folder / "scenarios" / "solve"
+    with subprocess.Popen([*command, "--processes", "2"], start_new_session=True) as running:
+        deadline = time.monotonic() + 60.0
+        while len(list(kept.glob("*.yaml"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(running.pid, signal.SIGKILL)
+    finished = len(list(kept.glob("*.yaml")))
+    assert 2 <= finished < 8
+    scenarios = make_scenarios(load_whatif(study), tmp_path)
+    resumed, counts = run_study(scenarios, folder / "scenarios", serial)
+    assert counts.solved == 8 - finished
+    assert counts.reused == finished
+    again, counts = run_study(scenarios, folder / "scenarios", serial)
+    assert (counts.solved, counts.simulated) == (0, 0)
+    fresh, _ = run_study(scenarios, tmp_path / "fresh", serial)
+    assert resumed == again == fresh
+
+
+@pytest.mark.slow
+def test_200_scenarios_are_the_same_on_processes_and_on_a_cluster_that_loses_a_worker(tmp_path: Path) -> None:
+    """Two processes and two Dask workers, one killed on the way, agree; a changed value re-solves a fifth."""
+    distributed = pytest.importorskip("distributed")
+    study = load_whatif(STUDY)
+    scenarios = make_scenarios(study, STUDY.parent)
+    here, counts = run_study(scenarios, tmp_path / "processes", local(2))
+    assert (counts.scenarios, counts.solved, counts.simulated) == (200, 200, 200)
+    assert {outcome.status for outcome in here} <= {"optimal", "feasible", "infeasible"}
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        victim = next(iter(cluster.workers.values())).pid
+        execute = dask(cluster.scheduler_address)
+
+        def losing(tasks: Sequence[Task]) -> Iterator[tuple[int, str]]:
+            for done, result in enumerate(execute(tasks)):
+                if done == 20 and tasks[0][0] is solve_scenario:
+                    os.kill(victim, signal.SIGKILL)
+                yield result
+
+        far, counts = run_study(scenarios, tmp_path / "cluster", losing)
+    assert far == here
+    assert (counts.solved, counts.simulated) == (200, 200)
+    traffic = study.vary[1].model_copy(update={"factors": [1.0, 1.75, 2.5, 3.25, 3.9]})
+    changed = study.model_copy(update={"vary": [study.vary[0], traffic, *study.vary[2:]]})
+    _, counts = run_study(make_scenarios(changed, STUDY.parent), tmp_path / "processes", local(2))
+    assert (counts.solved, counts.simulated, counts.reused) == (40, 40, 160)
 
 
 def test_a_cluster_that_is_not_there_is_an_error() -> None:

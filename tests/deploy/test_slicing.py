@@ -1,0 +1,125 @@
+"""Slices of GPUs by the strategy of the device plugin, and policies of the kubelets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.manifest_plans import plan, serving_plan
+from planner.deploy import DeployError, Target, kubernetes_bundle
+from planner.deploy.context import Context
+from planner.deploy.k8s import bundle_objects
+from planner.deploy.platform import Kubelet, Platform
+from planner.deploy.roundtrip import land, world
+from planner.placement.plan import Replica
+from tests.deploy.manifests import containers, documents, of_kind
+from tests.deploy.plans import Case, machine, nodes, riscv_stages, serving_job, topology, workload
+
+PROFILE = "3g.71gb"
+
+
+def sliced(*more: Any) -> Case:
+    """Return two replicas on slices of one GPU, beside other jobs."""
+    replicas = [Replica(name=f"r{i}", node="node-0", devices=["node-0/gpu0"]) for i in range(2)]
+    job = serving_plan(replicas, name="small", tp=1, mig=PROFILE, bound=[])
+    return Case(
+        plan(job, *more), topology(nodes("node-0"), machines=[machine()]), workload(serving_job("small"))
+    )
+
+
+def target(strategy: str = "mixed", devices: str = "device-plugin", **more: Any) -> Target:
+    return Target(platform=Platform(devices=devices, driver="0.5", mig_strategy=strategy, **more))  # type: ignore[arg-type]
+
+
+def bundle(case: Case, aim: Target) -> list[Any]:
+    return documents(kubernetes_bundle(case.plan, case.topology, case.workload, aim))
+
+
+def whole() -> Any:
+    replica = Replica(name="r", node="node-0", devices=["node-0/gpu[4-7]"])
+    return serving_plan([replica], name="large", tp=4, bound=[])
+
+
+def test_mixed_names_slices_by_profile_and_leaves_other_gpus_whole() -> None:
+    """Slices and whole GPUs of one node are asked for by different resources, and both land."""
+    limits = {
+        name: amount
+        for one in containers(bundle(sliced(whole()), target()))
+        for name, amount in one["resources"]["limits"].items()
+        if name.startswith("nvidia.com/")
+    }
+    assert limits == {f"nvidia.com/mig-{PROFILE}": "1", "nvidia.com/gpu": "4"}
+
+
+def test_single_counts_slices_as_gpus_on_nodes_that_are_cut_alike() -> None:
+    """The resource is that of whole GPUs, so that labels hold the pods to nodes with slices of this size."""
+    objects = bundle(sliced(), target("single"))
+    (one,) = of_kind(objects, "Deployment")
+    spec = one["spec"]["template"]["spec"]
+    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    found = {entry["key"]: entry["values"] for entry in term["matchExpressions"]}
+    assert found["nvidia.com/mig.strategy"] == ["single"] and found["nvidia.com/gpu.slices.gi"] == ["3"]
+
+
+def test_a_node_with_whole_gpus_is_no_slice_under_single() -> None:
+    """Where the GPUs of the node are not cut, pods stay unscheduled rather than take whole ones."""
+    case = sliced()
+    context = Context(case.plan, case.topology, case.workload, target("single"))
+    objects, cluster = bundle_objects(context).all, world(context)
+    (node,) = [one for one in cluster if one["kind"] == "Node"]
+    del node["metadata"]["labels"]["nvidia.com/gpu.slices.gi"]
+    node["status"]["allocatable"]["nvidia.com/gpu"] = "8"
+    assert all(one.node is None and "affinity/selector" in one.reason for one in land(objects, cluster))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more", "words"),
+    [("none", (), "mig_strategy: none gives no slices"), ("single", (whole(),), "equal slices on a node")],
+)
+def test_what_a_strategy_cannot_give_is_refused(strategy: str, more: Any, words: str) -> None:
+    """No slices without a strategy, and no whole GPU beside slices under the single one."""
+    with pytest.raises(DeployError, match=words):
+        bundle(sliced(*more), target(strategy))
+
+
+def test_claims_need_no_strategy() -> None:
+    """With claims of devices the driver gives slices by profile, whatever the device plugin does."""
+    (claim,) = of_kind(bundle(sliced(), target("none", "dra")), "ResourceClaimTemplate")
+    request = claim["spec"]["spec"]["devices"]["requests"][0]["exactly"]
+    assert (
+        request["deviceClassName"] == "mig.nvidia.com"
+        and PROFILE in request["selectors"][0]["cel"]["expression"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kubelet", "words"),
+    [
+        (Kubelet(cpu_manager="none"), "to cores of one NUMA domain"),
+        (Kubelet(topology_manager="best-effort"), "to cores of one NUMA domain"),
+        (Kubelet(), ""),
+        (Kubelet(topology_manager="restricted"), ""),
+    ],
+)
+def test_stages_need_kubelets_that_hold_them(kubelet: Kubelet, words: str) -> None:
+    """Stages pinned to a NUMA domain are refused where the stated policies would not keep them there."""
+    if words:
+        with pytest.raises(DeployError, match=words):
+            bundle(riscv_stages(), target(kubelet=kubelet))
+    else:
+        assert bundle(riscv_stages(), target(kubelet=kubelet))
+
+
+def test_pods_over_several_domains_need_kubelets_that_let_them() -> None:
+    """A pod with all GPUs of two domains is turned away by single-numa-node, and taken by best-effort."""
+    replica = Replica(name="r", node="node-0", devices=["node-0/gpu[0-7]"])
+    case = Case(
+        plan(serving_plan([replica], tp=8, bound=[])), topology(nodes("node-0")), workload(serving_job())
+    )
+    with pytest.raises(DeployError, match="several NUMA domains"):
+        bundle(case, target(kubelet=Kubelet()))
+    assert bundle(case, target(kubelet=Kubelet(topology_manager="best-effort")))
