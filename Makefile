@@ -105,7 +105,7 @@ format: $(VENV)/.installed-dev ## rewrite the code in the agreed format
 	$(BIN)/ruff format .
 
 coverage: $(VENV)/.installed-dev ## all tests, with the lines and branches that none reached
-	$(BIN)/python -m pytest --cov $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --cov -m "not (browser or fuzz or docs or wheel)" $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-dev ## run the shipped studies
 	$(BIN)/python -m benchmarks.studies

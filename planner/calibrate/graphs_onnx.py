@@ -136,4 +136,7 @@ def _element(data_type: int) -> float:
     """Return the bytes of an element of an ONNX type."""
     from onnx import helper
 
-    return float(helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+    try:
+        return float(helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+    except (KeyError, TypeError) as error:
+        raise WorkloadError(f"an ONNX tensor has the unknown data type {data_type}") from error

@@ -13,6 +13,8 @@ from planner.costs.protocols import OPERATIONS
 from planner.errors import CalibrationError
 from planner.topology import find_device
 
+LONGEST = 1e6
+"""No copy and no collective takes longer, s."""
 BULK = float(1 << 29)
 """Size that a rate without a size is taken to hold for, bytes: the default of nvbandwidth."""
 _COLLECTIVES = {"sendrecv": "send", "all_to_all": "alltoall", "send_recv": "send"}
@@ -97,7 +99,7 @@ def _sampled(sample: Sample) -> Sampled | None:
     if size <= 0.0:
         return None
     seconds = sample.time if sample.time is not None else size / sample.rate if sample.rate else 0.0
-    if seconds <= 0.0:
+    if not 0.0 < seconds <= LONGEST:
         return None
     operation = _COLLECTIVES.get(sample.operation, sample.operation)
     if operation in OPERATIONS:

@@ -114,13 +114,17 @@ def engine_of(name: str) -> str:
     return next((one for one in ENGINES if one in plain), "vllm")
 
 
+SMALLEST, LARGEST = 1e-12, 1e18
+"""No cell that is not 0 is smaller or larger, in whatever unit."""
+
+
 def number(row: Row, name: str, default: float = np.nan) -> float:
     """Return a cell as a number, ``default`` where it is blank or holds none."""
     try:
         value = float(row.get(name) or default)
     except ValueError:
         return default
-    return value if 0.0 <= value < np.inf else default
+    return value if value == 0.0 or SMALLEST <= value <= LARGEST else default
 
 
 def at_least_one(row: Row, name: str) -> float:
@@ -198,7 +202,7 @@ def read_silicon(rows: Sequence[Row], folder: Path | None) -> list[ServedRun | N
         domain = engine_number(calibration, "domain", device.name)
         tp, pp, adp, moe_tp, ep = stated_degrees(row, model, domain)
         clients = number(row, "concurrency", number(row, "batch_size") * adp)
-        if not np.isfinite([clients, number(row, "isl"), number(row, "osl")]).all():
+        if not min(clients, number(row, "isl", 0.0), number(row, "osl", 0.0)) >= 1.0:  # NaN is none either
             found.append(None)
             continue
         precisions = precisions_of(

@@ -42,7 +42,11 @@ PLAN = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=PLAN,
     help="Result of 'planner simulate -o'.  [default: simulation.yaml beside the plan]",
 )
-@click.option("--force", is_flag=True, help="Replace the page if it exists.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace the page if it exists; accept inputs that changed since the plan was made.",
+)
 @moved_inputs
 @common_options
 @click.pass_context
@@ -73,7 +77,7 @@ def report_command(
         return
     page = output or plan.parent / "report.html"
     check_file(page, force=force)
-    study = load_study(plan, topology=topology, workload=workload, calibration=calibration)
+    study = load_study(plan, topology=topology, workload=workload, calibration=calibration, force=force)
     result = _simulation(study.plan, simulation, plan.parent / "simulation.yaml")
     write_text_atomic(page, render_report(study.plan, study.topology, result, study.workload.document))
     if wants_json(ctx):

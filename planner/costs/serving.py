@@ -79,13 +79,17 @@ class ServingModel:
         self._calibration = calibration
         self._decode: dict[float, FloatArray] = {}
         self._tuning = Tuning.of(calibration, ENGINE)
-        self._steps = self._step_model(np.arange(len(self.tp)))
+        key = [self.tp, self.pp, self.ep, self.adp, spans.tp, spans.attention, spans.pipeline]
+        self._some, place = np.unique(np.column_stack(key), axis=0, return_index=True, return_inverse=True)[
+            1:
+        ]
+        self._place = place.ravel()
+
+    # Strategies that differ in their replicas alone have the same steps: those of the rows ``_some``, of
+    # which ``_place`` has one for every row.
 
     def _step_model(self, rows: IntArray) -> StepModel:
         """Return the steps of some strategies, rows as often as wanted."""
-        plain = {"fp16": "bf16"}
-        own = (self.job.precision, self.job.expert_precision or self.job.precision, self.job.kv_precision)
-        weights, experts, kept = (plain.get(one, one) for one in own)
         degrees = EngineDegrees(self.attention, self.pp, self.adp, self.tp / self.ep, self.ep).take(rows)
         stage, near = self.spans.tp[rows], self.spans.attention[rows]
         whole = degrees.stage
@@ -94,8 +98,14 @@ class ServingModel:
             spans = np.where((group == whole)[:, None], stage, near)
             return self._all_reduce(np.broadcast_to(size, group.shape), group, spans)
 
-        precisions = Precisions(weights, experts, kept)
-        return StepModel(self.model, degrees, precisions, self.rates.kernels, all_reduce)
+        return StepModel(self.model, degrees, self._precisions, self.rates.kernels, all_reduce)
+
+    @property
+    def _precisions(self) -> Precisions:
+        plain = {"fp16": "bf16"}
+        own = (self.job.precision, self.job.expert_precision or self.job.precision, self.job.kv_precision)
+        weights, experts, kept = (plain.get(one, one) for one in own)
+        return Precisions(weights, experts, kept)
 
     # -- steps ---------------------------------------------------------------------------------------
 
@@ -111,22 +121,34 @@ class ServingModel:
             and of all lie on a line.
         """
         size = np.broadcast_to(np.asarray(tokens, dtype=float), self.tp.shape)
-        parts = self._steps.parts(1.0, size, past, 0.0, 1.0)
-        step = parts.time(self._tuning)
+        alike = np.ndim(tokens) == 0
+        rows, place = (self._some, self._place) if alike else (self._every, self._every)
+        parts = (self._few if alike else self._all).parts(1.0, size[rows], past, 0.0, 1.0)
+        step = parts.time(self._tuning)[place]
         if np.any(self.adp > 1.0):
-            lone = self._lone.parts(1.0, size, past, 0.0, 1.0)
-            lone = replace(lone, messages=parts.messages, transfer=parts.transfer / self.adp)
+            lone = self._lone(rows).parts(1.0, size[rows], past, 0.0, 1.0)
+            lone = replace(lone, messages=parts.messages, transfer=parts.transfer / self.adp[rows])
             share = (self.adp - np.asarray(copies, dtype=float)) / np.maximum(self.adp - 1.0, 1.0)
-            step = step + share * (lone.time(self._tuning) - step)
+            step = step + share * (lone.time(self._tuning)[place] - step)
         return np.asarray(step + self._hops(size) + self._vision())
 
+    @property
+    def _every(self) -> IntArray:
+        return np.arange(len(self.tp))
+
     @cached_property
-    def _lone(self) -> StepModel:
-        """Steps in which one copy of attention has tokens, but for their messages, which it does not know."""
+    def _few(self) -> StepModel:
+        return self._step_model(self._some)
+
+    @cached_property
+    def _all(self) -> StepModel:
+        return self._step_model(self._every)
+
+    def _lone(self, rows: IntArray) -> StepModel:
+        """Return steps in which one copy of attention has tokens; their messages are not known."""
         one = np.ones_like(self.tp)
-        degrees = EngineDegrees(self.attention, self.pp, one, self.tp / self.ep, self.ep)
-        precisions, kernels = self._steps.precisions, self.rates.kernels
-        return StepModel(self.model, degrees, precisions, kernels, lambda size, _: size)
+        degrees = EngineDegrees(self.attention, self.pp, one, self.tp / self.ep, self.ep).take(rows)
+        return StepModel(self.model, degrees, self._precisions, self.rates.kernels, lambda size, _: size)
 
     def decode_time(self, batch: FloatArray | float, context: float) -> FloatArray:
         """Return the time between two tokens of ``batch`` sequences with ``context`` cached tokens each, s.
@@ -150,7 +172,7 @@ class ServingModel:
             self._decode[context] = np.maximum.accumulate(steps, axis=0)
         table, grid = self._decode[context], np.asarray(BATCHES)
         left = np.clip(np.searchsorted(grid, size, side="right") - 1, 0, len(grid) - 2)
-        row = np.arange(table.shape[1])
+        row = self._place
         share = (size - grid[left]) / (grid[left + 1] - grid[left])
         return np.asarray(table[left, row] + share * (table[left + 1, row] - table[left, row]))
 
@@ -174,15 +196,17 @@ class ServingModel:
 
     def _least_step(self) -> FloatArray:
         """Return the time of a decode step of one sequence on each copy, s."""
-        return np.asarray(self._decode_steps(np.ones(1), 1.0)[0] + self._hops(np.ones_like(self.tp)))
+        return np.asarray(
+            self._decode_steps(np.ones(1), 1.0)[0, self._place] + self._hops(np.ones_like(self.tp))
+        )
 
     def _decode_steps(self, batches: FloatArray, context: float) -> FloatArray:
-        """Return the times of steps of so many sequences, s, shape (batches, n).
+        """Return the times of steps of so many sequences, s, shape (batches, number of different strategies).
 
         Without CUDA graphs the host launches every layer.
         """
-        count = len(self.tp)
-        rows = np.tile(np.arange(count), len(batches))
+        count = len(self._some)
+        rows = np.tile(self._some, len(batches))
         size = np.repeat(batches, count)
         parts = self._step_model(rows).parts(0.0, 0.0, 0.0, size, context)
         if not self.rates.graphs:

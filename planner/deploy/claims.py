@@ -6,6 +6,7 @@ which a pod is tried for ever, and a constraint on one cannot be met.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -92,11 +93,14 @@ def _template(
     one_numa = bool(shares) and all(len(share.numas) == 1 for share in shares)
     if not mig and one_numa and count > 1 and NUMA_ATTRIBUTE in context.target.platform.attributes:
         devices["constraints"] = [{"requests": ["gpu"], "matchAttribute": NUMA_ATTRIBUTE}]
+    spec = {"spec": {"devices": devices}}
+    # The API server lets no template change, so that another content has another name.
+    mark = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",
-        "metadata": context.meta(name, labels),
-        "spec": {"spec": {"devices": devices}},
+        "metadata": context.meta(dns_label(f"{name}-{mark}"), labels),
+        "spec": spec,
     }
 
 

@@ -32,6 +32,8 @@ class Context:
     shares
         What the pods of a template have of their nodes, by the labels ``instance`` and ``component``; noted
         by what writes the template.
+    whole_pods
+        Nodes whose kubelets align pods as a whole, so that stages lie beside their GPUs.
     """
 
     plan: Plan
@@ -39,6 +41,7 @@ class Context:
     workload: Workload
     target: Target
     shares: dict[tuple[str, str], list[Share]] = field(default_factory=dict)
+    whole_pods: set[str] = field(default_factory=set)
 
     def note(self, labels: Mapping[str, str], shares: Sequence[Share]) -> None:
         """Remember what the pods with some labels have of their nodes."""

@@ -18,7 +18,7 @@ from planner.deploy.monitoring import components
 from planner.deploy.node_agent import agent
 from planner.deploy.requirements import requirements
 from planner.deploy.rollouts import rollouts
-from planner.deploy.roundtrip import verify
+from planner.deploy.roundtrip import hold_stages, verify
 from planner.deploy.services import priority_classes
 from planner.deploy.serving import serving_objects
 from planner.deploy.slicing import slicing_problems
@@ -67,6 +67,7 @@ def kubernetes_bundle(
     added = {name: items for name, items in parts.items() if items}
     chosen = [name for name in context.target.platform.components if name in added]
     everything = objects.all
+    hold_stages(context, everything)
     verify(context, everything, [item for items in added.values() for item in items])
     files = base_files(objects.by_job, objects.shared) | component_files(added)
     files |= overlay_files(list(added), chosen) | chart_files(context, files, chosen)

@@ -30,14 +30,33 @@ def policies(context: Context) -> dict[str, Kubelet]:
     Where a plan is portable its pods may go to any node of a machine type, which then all need the same.
     """
     stated, spanning = context.target.platform.kubelet, spanning_nodes(context)
+    whole_pods = context.whole_pods
     if context.target.portable:
-        types = {node.machine.name for node in context.topology.nodes if node.name in spanning}
-        spanning = {node.name for node in context.topology.nodes if node.machine.name in types}
-    loose = Kubelet(topology_manager="best-effort")
-    return {
-        node.name: stated or (loose if node.name in spanning else Kubelet())
-        for node in context.topology.nodes
-    }
+        spanning, whole_pods = _alike(context, spanning), _alike(context, whole_pods)
+    loose, whole = Kubelet(topology_manager="best-effort"), Kubelet(topology_scope="pod")
+    needed = dict.fromkeys(whole_pods, whole) | dict.fromkeys(spanning, loose)
+    return {node.name: stated or needed.get(node.name, Kubelet()) for node in context.topology.nodes}
+
+
+def _alike(context: Context, names: set[str]) -> set[str]:
+    """Return the nodes of the machine types of some nodes."""
+    types = {node.machine.name for node in context.topology.nodes if node.name in names}
+    return {node.name for node in context.topology.nodes if node.machine.name in types}
+
+
+def staged_nodes(context: Context) -> set[str]:
+    """Return the nodes on which every stage lies on the NUMA domain of the GPUs of its replica."""
+    together: dict[str, bool] = {}
+    for job in context.plan.jobs:
+        reader = context.reader(job)
+        for pool in job.pools() if isinstance(job, ServingPlan) else ():
+            for replica in pool.replicas:
+                for share in reader.shares(replica.gpus())[:1]:
+                    places = [reader.stage_place(replica, stage) for stage in replica.stages]
+                    beside = [numa for node, numa in places if node.name == share.node.name]
+                    alike = bool(beside) and {*beside} == {*share.numas}
+                    together[share.node.name] = together.get(share.node.name, True) and alike
+    return {name for name, alike in together.items() if alike} - spanning_nodes(context)
 
 
 def kubelet_problems(context: Context) -> Iterator[str]:

@@ -144,10 +144,17 @@ def _used(context: Context) -> list[Node]:
 
 def _notes(context: Context) -> Iterator[str]:
     target = context.target
-    yield (
-        "The device plugin chooses which GPUs a pod gets; the plan's own choice inside a node is a wish, "
-        "except where a pod takes all GPUs of its node."
-    )
+    if target.platform.devices == "dra":
+        yield (
+            "Devices of claims take no part in the kubelet's Topology Manager (kubernetes/website issue "
+            "56232): CPUs of a pod may lie on another NUMA domain than its GPUs; use a device plugin where "
+            "that counts."
+        )
+    else:
+        yield (
+            "The device plugin chooses which GPUs a pod gets; the plan's own choice inside a node is a wish, "
+            "except where a pod takes all GPUs of its node."
+        )
     if target.sizing.threads_per_core == 1:
         yield "One CPU is asked for per planned core; set threads_per_core where nodes run two threads each."
     for job in context.plan.jobs:

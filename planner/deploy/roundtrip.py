@@ -15,7 +15,7 @@ from planner.deploy.context import Context, job_name
 from planner.deploy.domains import domains
 from planner.deploy.errors import DeployError
 from planner.deploy.expand import CUSTOM, PodSet, made_templates, pod_sets
-from planner.deploy.kubelet import policies
+from planner.deploy.kubelet import policies, staged_nodes
 from planner.deploy.scheduler import Cluster, bind, schedule
 from planner.deploy.scheduler.cluster import repelled
 from planner.deploy.scheduler.numa import take
@@ -73,6 +73,17 @@ def world(context: Context) -> list[dict[str, Any]]:
     return cluster_objects(
         context.topology, context.target, kubelets=policies(context), cut=cuts(context.plan)
     )
+
+
+def hold_stages(context: Context, objects: Sequence[Json]) -> None:
+    """Have kubelets align pods as a whole where stages are planned beside their GPUs, if all pods fit so.
+
+    Container by container each stage lies on one NUMA domain, but not surely on that of the GPUs.
+    """
+    if context.target.platform.kubelet is None and context.target.platform.devices == "device-plugin":
+        context.whole_pods.update(staged_nodes(context))
+        if context.whole_pods and any(one.node is None for one in land(objects, world(context))):
+            context.whole_pods.clear()
 
 
 def land(objects: Iterable[Json], cluster_of: Sequence[Json]) -> list[Landing]:

@@ -85,32 +85,34 @@ def _shape_problems(problem: EnsembleProblem, plan: EnsemblePlan) -> Iterator[st
         pools[pool.stage].append(pool)
     for each in plan.instances:
         groups[each.group].append(each)
-    served: dict[tuple[str, str], set[str]] = defaultdict(set)
     for stage, own in pools.items():
         kinds = {(pool.workers, pool.cores, round(pool.share * len(own), 6)) for pool in own}
-        if (
-            len({(pool.node, pool.numa) for pool in own}) != len(own)
-            or len(kinds) != 1
-            or not dealt_evenly(len(own))
-        ):
+        apart = len({(pool.node, pool.numa) for pool in own}) == len(own)
+        if not apart or len(kinds) != 1 or not dealt_evenly(len(own)):
             yield f"the pools of {stage} are not equal pools in domains of their own"
-        for request in problem.classes:
-            served[stage, request.name].add("cpu")
     for name, members in groups.items():
         yield from _uneven(name, members)
-        for each in members:
-            for request_name in each.classes:
-                served[each.stage, request_name].add(name)
-    for stage_record in problem.stages:
+    yield from _route_problems(problem, plan)
+
+
+def _route_problems(problem: EnsembleProblem, plan: EnsemblePlan) -> Iterator[str]:
+    """Yield classes that are served twice or nowhere at a stage, or elsewhere than their route says."""
+    served: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for pool in plan.pools:
         for request in problem.classes:
-            found = served[stage_record.name, request.name]
-            if len(found) != 1:
-                where = " and ".join(sorted(found)) or "nowhere"
-                yield f"{request.name} is served at {stage_record.name} by {where}"
+            served[pool.stage, request.name].add("cpu")
+    for each in plan.instances:
+        for name in each.classes:
+            served[each.stage, name].add(each.group)
     routes = {(route.stage, route.request): {route.to} for route in plan.routes}
-    for key, found in served.items():
-        if routes.get(key, set()) != found:
-            yield f"the route of {key[1]} at {key[0]} is {routes.get(key)}, it is served by {found}"
+    for stage in problem.stages:
+        for request in problem.classes:
+            key = stage.name, request.name
+            if len(served[key]) != 1:
+                where = " and ".join(sorted(served[key])) or "nowhere"
+                yield f"{request.name} is served at {stage.name} by {where}"
+            if routes.get(key, set()) != served[key]:
+                yield f"the route of {key[1]} at {key[0]} is {routes.get(key)}, it is served by {served[key]}"
 
 
 def _uneven(name: str, members: Sequence[GpuInstance]) -> Iterator[str]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from planner.costs import device_rates
 from planner.costs.collectives import efficiency_name
-from planner.placement.graphs import OperatorsProblem
 from planner.placement.ensemble_problem import EnsembleProblem
+from planner.placement.graphs import OperatorsProblem
 from planner.placement.mixed import AnyProblem, MixedTrainingProblem
 from planner.placement.plan import JobPlan, ServingPlan
 from planner.placement.problem import Problem, ServingProblem, TrainingProblem
@@ -86,7 +86,13 @@ def _behind(problem: Problem, part: str) -> Iterator[str]:
             yield from _level_rates(problem, level.name)
     elif part in _MEMORY:
         yield problem.device.memory_bandwidth.provenance
-    elif isinstance(problem, TrainingProblem | ServingProblem):
+    else:
+        yield from _compute_rates(problem, part)
+
+
+def _compute_rates(problem: Problem, part: str) -> Iterator[str]:
+    """Yield the provenances of the rates at which a job's own parts compute."""
+    if isinstance(problem, TrainingProblem | ServingProblem):
         yield problem.rates.provenance
     elif isinstance(problem, OperatorsProblem):
         yield from _operator_rates(problem, part)

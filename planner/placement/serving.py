@@ -12,6 +12,7 @@ import numpy as np
 
 from planner.costs import ServingCandidates, ServingCosts, ServingModel, TransferOption, transfer_options
 from planner.costs.host import pool_latency, service_time, traffic
+from planner.costs.transfers import domain_copy
 from planner.placement.groups import serving_spans
 from planner.placement.job_problem import free_cores
 from planner.placement.plan import Replica, ServingPlan, ServingPrediction, Strategy

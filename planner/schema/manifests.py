@@ -71,10 +71,11 @@ def _refuse_excess(text: str, name: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         aliases += isinstance(event, yaml.AliasEvent)
+        line = event.start_mark.line + 1 if event.start_mark is not None else 1
         if depth > DEEPEST:
-            raise _error(name, event.start_mark.line + 1, f"nested deeper than {DEEPEST} levels")
+            raise _error(name, line, f"nested deeper than {DEEPEST} levels")
         if aliases > MOST_ALIASES:
-            raise _error(name, event.start_mark.line + 1, f"more than {MOST_ALIASES} aliases")
+            raise _error(name, line, f"more than {MOST_ALIASES} aliases")
 
 
 def _is_huge(documents: list[Any]) -> bool:

@@ -25,7 +25,7 @@ BatchWork: TypeAlias = Callable[[int], Work]
 
 
 Place: TypeAlias = tuple[str, ...]
-"""Node, NUMA domain and compute of a station, as far as it has them: stations are nearer the more they share."""
+"""Node, NUMA domain and compute of a station, as far as it has them: nearer ones share more."""
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def job_record(
 
 
 def _mean(rows: FloatArray) -> list[float]:
-    values: list[float] = rows.mean(axis=0).tolist()
+    values: list[float] = np.maximum(rows.mean(axis=0), 0.0).tolist()  # sums of differences: noise
     return values
 
 

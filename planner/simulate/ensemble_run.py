@@ -1,9 +1,9 @@
 """Requests of an ensemble on their way from stage to stage.
 
-A request goes to the station of a stage that has the fewest full rounds of work ahead (rounds of its workers,
-or batches of the largest size), then to the nearest of these, then to the one with the fewest requests for its
-share; ties are drawn. What waits for several stages begins when the last of them is there, and its latency is
-split along that one.
+A request goes to the station of a stage that has the fewest full rounds of work ahead (rounds of its
+workers, or batches of the largest size), then to the nearest of these, then to the one with the fewest
+requests for its share; ties are drawn. What waits for several stages begins when the last of them is there,
+and its latency is split along that one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from simpy.events import NORMAL
 from planner.simulate.alarm import Alarm
 from planner.simulate.compute import GpuCompute
 from planner.simulate.engines import CopyEngine, Server
-from planner.simulate.ensemble_layout import OUTSIDE, ClassSpec, EnsembleLayout, Move
+from planner.simulate.ensemble_layout import OUTSIDE, ClassSpec, EnsembleLayout, Move, Place
 from planner.simulate.ensemble_measures import (
     BATCH_WAIT,
     CPU,
@@ -122,7 +122,8 @@ class EnsembleRun:
         }
         self._next = [successors(each) for each in layout.classes]
         self._exits = [sum(not following for following in each) for each in self._next]
-        self._places = {spec.name: spec.place for spec in (*layout.pools, *layout.instances)} | {OUTSIDE: ()}
+        self._places: dict[str, Place] = {spec.name: spec.place for spec in layout.pools}
+        self._places |= {spec.name: spec.place for spec in layout.instances} | {OUTSIDE: ()}
         self._blocking = {pair[:2] for pair, moves in layout.moves.items() if any(m.blocking for m in moves)}
         arrivals, kinds = draw_classes(layout.classes, requests, seed)
         self._arrivals: list[float] = arrivals.tolist()

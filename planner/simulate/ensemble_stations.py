@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import simpy
 from simpy.events import NORMAL
 
 from planner.simulate.alarm import Alarm
@@ -16,6 +15,9 @@ from planner.simulate.compute import GpuCompute
 from planner.simulate.engines import Gauge, Span
 from planner.simulate.ensemble_layout import InstanceSpec, PoolSpec, Work
 from planner.simulate.outcome import MOST_SPANS, Busy
+
+if TYPE_CHECKING:
+    import simpy
 
 Release = Callable[[], None]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from planner.errors import SimulationError
 from planner.placement import (
+    EnsemblePlan,
+    EnsembleProblem,
     JobPlan,
     OperatorsPlan,
     OperatorsProblem,
@@ -20,6 +22,7 @@ from planner.placement import (
     TrainingProblem,
 )
 from planner.placement.mixed import AnyProblem, MixedTrainingProblem
+from planner.simulate.ensemble import simulate_ensemble
 from planner.simulate.graphs import simulate_operators
 from planner.simulate.link_use import busiest
 from planner.simulate.measures import RequestRecords
@@ -116,6 +119,8 @@ def _simulate_job(
         return simulate_serving(problem, job, seed=seed, requests=requests, trace=trace, router=router)
     if isinstance(problem, OperatorsProblem) and isinstance(job, OperatorsPlan):
         return simulate_operators(problem, job)
+    if isinstance(problem, EnsembleProblem) and isinstance(job, EnsemblePlan):
+        return simulate_ensemble(problem, job, seed=seed, requests=requests, router=router)
     if isinstance(problem, RecommenderProblem) and isinstance(job, RecommenderPlan):
         return simulate_recommender(problem, job, router)
     raise SimulationError(

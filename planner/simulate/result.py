@@ -102,9 +102,11 @@ class JobSimulation(Record):
     throughput
         Tokens/s of a transformer, samples/s of a recommender or an operator graph.
     latency
-        Serving: percentiles by metric: ``latency``, ``ttft``, ``tpot``.
+        Serving: percentiles by metric: ``latency``, ``ttft``, ``tpot``; of an ensemble by class.
     split
         Serving: mean share of the latency by part (queue, batch, transfer, compute, cpu), s.
+    class_split
+        Of an ensemble: the same by class.
     latency_cdf
         Points ``(latency in s, share of requests)`` for the figure.
     slo_met
@@ -121,12 +123,13 @@ class JobSimulation(Record):
     """
 
     name: str
-    kind: Literal["training", "serving", "recommender", "operators"]
+    kind: Literal["training", "serving", "recommender", "operators", "ensemble"]
     step_time: Seconds | None = None
     critical_path: Seconds | None = None
     bubble: float | None = None
     latency: dict[str, Percentiles] = Field(default_factory=dict)
     split: dict[str, Seconds] = Field(default_factory=dict)
+    class_split: dict[str, dict[str, Seconds]] = Field(default_factory=dict)
     throughput: float | None = None
     latency_cdf: list[tuple[float, float]] = Field(default_factory=list)
     slo_met: bool | None = None

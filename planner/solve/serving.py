@@ -140,6 +140,8 @@ def copy_width(strategy: Strategy) -> int:
 def table_of(problem: ServingProblem, options: list[Option]) -> Table:
     """Evaluate strategies under given spans, all at once."""
     many, costs = candidates_of(options), priced(problem, options, ServingModel.costs)
+    if not (problem.job.before or problem.job.after):  # transfers do not depend on the rate
+        return Table(many, options, costs, np.full(len(many), least_host_time(problem, 1)))
     host = {int(dp): least_host_time(problem, int(dp)) for dp in np.unique(many.replicas)}
     return Table(many, options, costs, np.asarray([host[int(dp)] for dp in many.replicas]))
 

@@ -100,9 +100,11 @@ class Worth:
             size = len(nodes.nodes[0].machine.gpus)
             shapes = [Shape(machine, gpus) for gpus in _numbers(size)]
             shapes += [Shape(machine, size, parts) for parts in NODES if parts <= len(nodes.nodes)]
-            for shape in reversed(shapes):
+            least = float("inf")
+            for shape in shapes:
                 solution = self.solution(resolved, shape)
-                if solution is not None:  # five GPUs may fit no degrees where four do
+                if solution is not None and solution.value < least:  # else GPUs stand idle there
+                    least = solution.value
                     yield shape, solution.value, self._kept() * shape.gpus
 
     def _serving(self, resolved: ResolvedJob, job: ServingJob) -> Iterator[tuple[Shape, float, int]]:

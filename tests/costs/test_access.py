@@ -23,6 +23,7 @@ from planner.costs.access import MODES, in_place_rate, pinned_copy
 from planner.costs.host import service_time
 from planner.costs.kernels import kernels
 from planner.costs.offload import host_share
+from planner.costs.transfers import domain_copy
 from planner.topology import PathClass, Route, load_topology, route
 from planner.workload import CpuStage
 
@@ -172,6 +173,13 @@ def staged(size: float) -> float:
     return float(collectives.send(level, fabric(hierarchy, GRACE)).time(np.asarray([size]))[0])
 
 
+def socket() -> Route:
+    """Return the way between the two modules."""
+    way = route(load_topology("gh200-dual").machine_types[0].graph, "numa0", "numa1")
+    assert way is not None
+    return way
+
+
 def migrated(size: float) -> float:
     """Return what one more pass over managed memory takes once it is there, s."""
     once, often = (by_mode("managed", Access(size, passes=n, device_rate=HBM)) for n in (1.0, 101.0))
@@ -188,6 +196,7 @@ PATHS = [
     ("remote Grace to GPU", BIG, lambda: by_mode("pinned-copy", Access(BIG), "numa1"), 132e9, 133e9),
     ("GPU to remote Grace", BIG,
      lambda: by_mode("pinned-copy", Access(BIG), "numa1", out=True), 132e9, 133e9),
+    ("Grace to Grace", BIG, lambda: domain_copy(BIG, socket(), GRACE), 112e9, 119e9),
     ("GPU to GPU, staged", BIG, lambda: staged(BIG), 57e9, 58e9),
     ("kernel reads host memory", BIG, lambda: by_mode("coherent", Access(BIG)), 328e9, 339e9),
     ("kernel reads remote memory", BIG, lambda: by_mode("coherent", Access(BIG), "numa1"), 221e9, 221e9),

@@ -225,3 +225,17 @@ def test_json_of_the_check_is_one_object(tmp_path: Path) -> None:
     words = ["--json", "check", "k8s", str(path), "--topology", "hgx-h200"]
     found = json.loads(CliRunner().invoke(cli, words).stdout)
     assert found["ok"] is True and found["pods"] == [{"pod": "Pod one", "node": "hgx-h200", "devices": []}]
+
+
+def test_templates_of_claims_are_never_changed_in_place() -> None:
+    """Another selector has another name, which the API server takes, and its pods restart for it."""
+    case = replicas(2)
+    names, found = [], []
+    for driver in ("0.5", "0.4"):
+        target = Target(platform=platform(devices="dra", driver=driver))
+        found.append(bundle_objects(Context(case.plan, case.topology, case.workload, target)).all)
+        names += [item["metadata"]["name"] for item in of_kind(found[-1], "ResourceClaimTemplate")]
+    assert len(names) == 2 and len(set(names)) == 2
+    assert [(one.action, one.reason) for one in changes(*found)] == [
+        ("restart", "the pod's resourceClaims differ")
+    ]

@@ -53,7 +53,8 @@ def random_case(seed: int) -> Context:
     exact = devices_by == "dra" and draw.random() < 0.5 and job.kind == "serving"
     ids = {gpu: gpu_uuid(gpu, Target()) for gpu in where.gpus} if exact else {}
     platform = Platform(devices=devices_by, driver="0.5", exact=exact, gpu_ids=ids)  # type: ignore[arg-type]
-    target = Target(version=draw.choice(["1.34", "1.37"]), platform=platform)
+    version = draw.choice(["1.34", "1.37"])
+    target = Target(version=version, platform=platform, portable=not exact and draw.random() < 0.3)
     return Context(case.plan, case.topology, case.workload, target)
 
 
@@ -123,7 +124,8 @@ def judged(context: Context, seed: int) -> Iterator[tuple[str, list[str], list[s
 def settle(context: Context, seed: int) -> None:
     for name, lost, wrong in judged(context, seed):
         assert wrong == [], name
-        assert lost and all("nodes are available" in reason for reason in lost), name
+        assert lost or context.target.portable, name  # which may go to a node that is as good
+        assert all("nodes are available" in reason for reason in lost), name
 
 
 @pytest.mark.parametrize("seed", range(20))

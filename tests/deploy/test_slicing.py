@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from planner.deploy import DeployError, Target, kubernetes_bundle
 from planner.deploy.context import Context
 from planner.deploy.k8s import bundle_objects
 from planner.deploy.platform import Kubelet, Platform
-from planner.deploy.roundtrip import land, world
-from planner.placement.plan import Replica
+from planner.deploy.roundtrip import hold_stages, land, world
+from planner.placement.plan import CpuPlacement, Replica
 from tests.deploy.manifests import containers, documents, of_kind
 from tests.deploy.plans import Case, machine, nodes, riscv_stages, serving_job, topology, workload
 
@@ -123,3 +124,35 @@ def test_pods_over_several_domains_need_kubelets_that_let_them() -> None:
     with pytest.raises(DeployError, match="several NUMA domains"):
         bundle(case, target(kubelet=Kubelet()))
     assert bundle(case, target(kubelet=Kubelet(topology_manager="best-effort")))
+
+
+def beside(numa: str) -> Case:
+    """Return a server on the GPUs of the second NUMA domain with a stage on some domain."""
+    stage = CpuPlacement(
+        stage="decode", numa=numa, cores=4, core_list="60-63" if numa == "numa1" else "0-3",
+        utilisation=0.5, latency=0.01,
+    )  # fmt: skip
+    replica = Replica(name="r", node="node-0", devices=["node-0/gpu[4-7]"], stages=[stage])
+    job = serving_plan([replica], tp=4, bound=[])
+    return Case(plan(job), topology(nodes("node-0")), workload(serving_job(stages=("decode",))))
+
+
+def test_stages_lie_beside_their_gpus() -> None:
+    """Where stages are planned on the domain of their GPUs, kubelets align whole pods, and only then."""
+    scopes = {}
+    for numa in ("numa0", "numa1"):
+        case = beside(numa)
+        files = kubernetes_bundle(case.plan, case.topology, case.workload, target())
+        (group,) = json.loads(files["requirements.json"])["nodes"]["kubelet"]
+        scopes[numa] = group["topologyManagerScope"]
+    assert scopes == {"numa0": "container", "numa1": "pod"}
+    context = Context(case.plan, case.topology, case.workload, target())
+    objects = bundle_objects(context).all
+    hold_stages(context, objects)
+    cluster = world(context)
+    (found,) = [one for one in cluster if one["kind"] == "NodeResourceTopology"]
+    before = [row["available"] for zone in found["zones"] for row in zone["resources"]]
+    assert all(one.node for one in land(objects, cluster))
+    after = [row["available"] for zone in found["zones"] for row in zone["resources"]]
+    half = len(before) // 2
+    assert (before[:half] != after[:half]) != (before[half:] != after[half:])  # one domain gave everything

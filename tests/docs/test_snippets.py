@@ -141,10 +141,9 @@ STAGES: dict[str, Callable[[Path], None]] = {
     "docs/howto-calibrate-and-verify.md": measured,
     "docs/howto-deploy-on-kubernetes.md": planned,
     "docs/howto-gate-a-roll-out.md": planned,
-    "docs/howto-simulate.md": planned,
 }
 """Files that a page takes for granted, by page."""
-INSTEAD = {"--budget 60s": "--budget 4s", "my-cluster.yaml llama3-70b-serving": "my-node.yaml job.yaml"}
+INSTEAD = {"--budget 60s": "--budget 4s", "my-cluster.yaml llama3-70b-serving": "my-cluster.yaml job.yaml"}
 """What is shorter in a test."""
 ELSEWHERE = re.compile(r"nvidia-smi|kubectl|torchrun|lstopo|pareto")
 """Programs of other machines, and what takes minutes."""

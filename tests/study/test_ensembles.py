@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +15,7 @@ from planner.placement.plan import Plan
 from planner.report.explain import explanation
 from planner.report.summary import performance_table
 from planner.schema import dump_yaml, load
-from planner.simulate.result import SimulationResult
+from planner.simulate.result import JobSimulation, Percentiles, SimulationResult
 from planner.solve import Budget
 from planner.solve.cuts import AnyCut, EnsembleCut
 from planner.study import Documents, Study, Wishes, solve
@@ -60,12 +59,19 @@ def seen(study: Study, ratio: float) -> SimulationResult:
     """Return a simulation in which percentiles are a multiple of those predicted."""
     plan = study.plan.jobs[0]
     assert isinstance(plan, EnsemblePlan)
-    latency = {
-        each.name: SimpleNamespace(mean=each.latency_mean, p99=each.latency_p99 * ratio)
-        for each in plan.prediction.classes
-    }
-    job = SimpleNamespace(name=plan.name, latency=latency)
-    return SimulationResult.model_construct(plan=study.plan.name, plan_digest="", jobs=[job])
+    said = plan.prediction.classes
+    latency = {each.name: sample(each.latency_mean, each.latency_p99 * ratio) for each in said}
+    job = JobSimulation(name=plan.name, kind="ensemble", latency=latency)
+    return SimulationResult(plan=study.plan.name, plan_digest="", seed=0, horizon=1.0, jobs=[job], links=[])
+
+
+def sample(mean: float, tail: float) -> Percentiles:
+    """Return percentiles of which only the mean and the last matter."""
+    ends = (tail, tail)
+    return Percentiles(
+        count=1, mean=mean, p50=mean, p95=tail, p99=tail,
+        p50_interval=ends, p95_interval=ends, p99_interval=ends,
+    )  # fmt: skip
 
 
 def test_a_plan_survives_its_file_and_names_what_it_decides(tmp_path: Path) -> None:

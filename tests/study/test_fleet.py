@@ -35,6 +35,17 @@ def test_the_price_of_a_share_is_what_solving_the_job_on_it_gives() -> None:
     assert choice.value == pytest.approx(alone.value)
 
 
+def test_numbers_of_gpus_that_are_no_powers_of_two_are_offered_too() -> None:
+    """Twelve sequences divide over three and over six GPUs, which lie between their neighbours."""
+    job = training("train").model_copy(update={"global_batch": 12})
+    worth = Worth(documents([job]), Budget(seconds=60.0))
+    choices = worth.choices(worth.documents.workload.jobs[0])
+    values = {choice.shape.gpus: choice.value for choice in choices if choice.shape.parts == 1}
+    assert {1, 2, 3, 4, 6} <= set(values)
+    assert 5 not in values
+    assert values[2] > values[3] > values[4] > values[6]
+
+
 def test_more_of_a_gpu_is_never_slower_and_limits_hold() -> None:
     """Latency falls from the smallest slice to the GPU, and no choice breaks the limit."""
     inputs = documents([service("serve", 1.0, slo=Slo(latency_p99=3.0))])

@@ -9,12 +9,12 @@ import numpy as np
 from planner.calibrate.importers.blocks import BenchOutput, OutputRefusedError, SizeTable
 from planner.calibrate.importers.text import Line, lines_of
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|KiB|MiB|GiB|KB|MB|GB)")
-_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(GBps|GB/s|MBps|MB/s)")
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]+)?)\s*(B|KiB|MiB|GiB|KB|MB|GB)")
+_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]+)?)\s*(GBps|GB/s|MBps|MB/s)")
 _BYTES = {"B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 _PER_SECOND = {"GBps": 1e9, "GB/s": 1e9, "MBps": 1e6, "MB/s": 1e6}
 _RULE = re.compile(r"\s*\|?[\s:|-]+\|?\s*$")
-_RATIO = re.compile(r"([0-9.]+)x")
+_RATIO = re.compile(r"([0-9]{1,12}(?:\.[0-9]+)?)x")
 
 
 def read_markdown(text: str, name: str) -> BenchOutput:

@@ -60,15 +60,19 @@ def misfit(pod: Object, topology: Object) -> str | None:
 def take(pod: Object, topology: Object) -> None:
     """Take what a pod gets off the zones of its node, as the topology updater reports it afterwards.
 
-    Only what a Guaranteed pod has to itself counts; each container takes from the first zone that holds it,
-    without one the zones share it in order.
+    Only what a Guaranteed pod has to itself counts; each container, or the pod as a whole by the scope, takes
+    from the first zone that holds it, without one the zones share it in order.
     """
     quality_class = quality(pod)
     if quality_class != "Guaranteed":
         return
     zones = [zone for zone in topology.get("zones") or () if zone.get("type") == "Node"]
-    for container in pod["spec"].get("containers") or ():
-        needs, free = container_requests(container), _zones(topology)
+    if policy_of(topology)[1] == "pod":
+        parts = [pod_requests(pod["spec"])]
+    else:
+        parts = [container_requests(one) for one in pod["spec"].get("containers") or ()]
+    for needs in parts:
+        free = _zones(topology)
         home = _first_fit(needs, free, quality_class)
         order = [home] if home is not None else free
         for name, value in needs.items():

@@ -29,6 +29,8 @@ FEW = 150
 """Columns of the first exact model, those of least reduced cost."""
 GROWTH = 4
 """Factor of columns for the next model where none of them make a plan."""
+POOLS = 0.02
+"""Reduced cost, relative to the bound, up to which pools are in the first exact model."""
 MOST = 3000
 """Most columns of an exact model."""
 BRIEF = 120
@@ -63,7 +65,13 @@ class Found:
 
 
 class Search:
-    """Columns and pools of a problem with their relaxation."""
+    """Columns and pools of a problem with their relaxation.
+
+    Attributes
+    ----------
+    refuted
+        Whether the last exact model was proven to have no solution.
+    """
 
     def __init__(
         self,
@@ -74,6 +82,7 @@ class Search:
     ) -> None:
         self.problem, self.columns, self.options, self.cuts = problem, columns, options, cuts
         self.relaxed: Relaxed = Relaxation(problem, columns, options, class_weights(problem)).solve()
+        self.refuted = False
         self.counts_gpus = problem.job.objective == "gpus"
         self.scale = 1.0 if self.counts_gpus else float(FINE)
 
@@ -96,8 +105,12 @@ class Search:
 
     def first(self, budget: Budget, few: int, gap: float = 0.0) -> Found:
         """Return the best design of the first few columns, with a bound of all designs."""
-        found = self.exact(_kept(self.columns, self.order[:few]), self.options, budget, gap)
-        bound = min(max(self.least, found.bound), max(self.least, self.beyond(few)))
+        whole = few >= len(self.columns)
+        near = np.inf if whole else self.relaxed.value * (1.0 + POOLS)
+        pool = np.flatnonzero(self.relaxed.value + self.relaxed.pool <= near)
+        found = self.exact(_kept(self.columns, self.order[:few]), _kept(self.options, pool), budget, gap)
+        left_out = min(self.beyond(few), near * self.scale)
+        bound = min(max(self.least, found.bound), max(self.least, left_out))
         return Found(found.design, found.objective, min(found.objective, bound))
 
     def rest(self, best: Found, budget: Budget) -> Found:
@@ -133,7 +146,8 @@ class Search:
             value = float(round(solver.objective_value))  # a whole number but for noise
             bound = value if status == cp_model.OPTIMAL and not gap else solver.best_objective_bound
             return Found(model.extract(solver), value, min(value, bound))
-        return Found(None, np.inf, np.inf if status == cp_model.INFEASIBLE else 0.0)
+        self.refuted = status == cp_model.INFEASIBLE
+        return Found(None, np.inf, np.inf if self.refuted else 0.0)
 
 
 def search(
@@ -150,6 +164,8 @@ def search(
     few, best = FEW, Found(None, np.inf, whole.least)
     while best.design is None and not budget.over:
         best = whole.first(budget.part(budget.left * FIRST), few, NEAR)
+        if best.design is None and not whole.refuted:  # out of time: more columns would take longer still
+            best = whole.first(budget, few, NEAR)
         if few >= len(columns):
             break
         few *= GROWTH

@@ -72,7 +72,7 @@ def solve_ensemble(
     if cuts:  # what is left of the designs proves nothing about those that hold the limits on paper
         whole = Search(problem, space.columns, space.options).least
         found = replace(found, bound=min(found.bound, whole))
-    else:  # with cuts, a design with fewer workers may be one that is left out
+    elif found.design is not None:  # with cuts, a design with fewer workers may be one that is left out
         found = replace(found, design=polished(problem, found.design))
     return _solution(space, found, budget, explain=explain)
 
