@@ -28,7 +28,11 @@ from planner.study.inputs import Sources, load_documents
 from planner.workload import Degrees, TrainingJob
 
 PLAIN = Degrees(
-    cp=[1], ep=[1], sharding=["none", "optimizer"], sequence_parallel=[False], recompute_layers=[0]
+    cp=[1],
+    ep=[1],
+    sharding=["none", "optimizer"],
+    sequence_parallel=[False],
+    recompute=["none", "selective", "full"],
 )
 OFFLOAD = Degrees(offload=["none", "optimizer", "activations", "weights"])
 MOST_WALL_SECONDS = 300.0

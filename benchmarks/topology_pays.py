@@ -129,7 +129,7 @@ def compare(topology: Topology, model: str) -> Row:
 def blind_plan(problem: TrainingProblem, plan: Plan, job: TrainingPlan) -> Plan:
     """Return the plan with its ranks dealt over the innermost domains in turn, legal by the judge."""
     devices = [problem.hierarchy.gpus[gpu] for gpu in dealt_order(problem, job.ranks())]
-    outcome = judge_training(problem, job.strategy, job.layers, devices)
+    outcome = judge_training(problem, job.strategy, job.layers, devices, job.recompute_layers)
     dealt = job.model_copy(
         update={
             "devices": compress(devices),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.calibrate.training_models import architectures, model_of
-from planner.costs.strategy import RECOMPUTE, SHARDING
+from planner.costs.strategy import BLOCK, RECOMPUTE, SHARDING
 from planner.errors import PlannerError, TopologyError, WorkloadError
 from planner.topology import Device, find_device
 from planner.workload import Transformer
@@ -149,14 +149,14 @@ def _low(row: Row, name: str) -> str:
     return (row.get(name) or "").strip().lower()
 
 
-def _whole(row: Row, name: str, default: int) -> int:
+def _whole(row: Row, name: str, default: int, least: int = 1) -> int:
     text = (row.get(name) or "").strip()
     try:
         number = int(float(text)) if text else default
     except (ValueError, OverflowError):
         raise WorkloadError(f"the cell {name!r} is {text!r}, not a number") from None
-    if text and not 1 <= number <= MOST_WHOLE:
-        raise WorkloadError(f"the cell {name!r} is {text!r}; 1 to {MOST_WHOLE} is possible")
+    if text and not least <= number <= MOST_WHOLE:
+        raise WorkloadError(f"the cell {name!r} is {text!r}; {least} to {MOST_WHOLE} is possible")
     return number
 
 
@@ -204,7 +204,7 @@ def _family(stack: str | None) -> str:
 
 def _sharding(row: Row, stack: str | None, data: int) -> int:
     stated = _low(row, "optimizer_sharding")
-    shard = _whole(row, "fsdp_shard", 0)
+    shard = _whole(row, "fsdp_shard", 0, least=0)
     if data == 1:
         return 0
     if "fsdp" in stated or shard > 1 or "zero-3" in stated:
@@ -242,7 +242,7 @@ def _choices(row: Row, run: Run) -> Iterator[Choice]:
 
 def _recompute(stated: str) -> list[int]:
     if not stated:
-        return list(range(len(RECOMPUTE)))
+        return [mode for mode in range(len(RECOMPUTE)) if mode != BLOCK]
     for name in ("full", "selective"):
         if name in stated:
             return [RECOMPUTE.index(name)]

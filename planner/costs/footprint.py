@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from planner.costs import blocks
 from planner.costs.offload import ACTIVATIONS, OPTIMIZER, WEIGHTS
 from planner.costs.stacks import by_operation
-from planner.costs.strategy import ACTIVATION_BYTES, MASTER_BYTES, Setting
+from planner.costs.strategy import ACTIVATION_BYTES, FULL, MASTER_BYTES, Setting
 
 FloatArray = NDArray[np.float64]
 
@@ -124,7 +124,7 @@ def working_bytes(setting: Setting) -> FloatArray:
     )  # fmt: skip
     if not setting.shape.flash:
         whole = whole + blocks.score_elements(model, setting.shape.sequence, setting.tp)
-    layer = np.where(setting.many.recompute == 2, setting.tokens * whole * ACTIVATION_BYTES, 0.0)
+    layer = np.where(setting.many.recompute >= FULL, setting.tokens * whole * ACTIVATION_BYTES, 0.0)
     gathered = 2 * setting.sharded_parameters(moe=moe) * ACTIVATION_BYTES
     buffers = np.where(setting.many.sharding == 3, gathered, 0.0) + _fetched_bytes(setting, moe=moe)
     return np.asarray(np.maximum(logits, layer + buffers))

@@ -42,17 +42,20 @@ def in_flight(stages: int, virtual: int, num_micro_batches: int) -> FloatArray:
     return np.asarray(np.minimum(chunks, num_micro_batches * virtual) / virtual)
 
 
-def repeated(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) -> tuple[IntArray, IntArray]:
-    """Return the dense and expert layers of every stage that block recompute repeats: the first ones."""
-    count = np.minimum(costs.again_layers[row], dense + moe)
-    leading = np.minimum(count, dense)
-    return leading, count - leading
+Again = IntArray | int
+"""Layers of every stage that block recompute repeats, the first ones; 0 without it."""
 
 
-def stage_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) -> FloatArray:
+def repeated(again: Again, dense: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the dense and the expert layers of every stage that block recompute repeats."""
+    leading = np.minimum(again, dense)
+    return leading, again - leading
+
+
+def stage_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray, again: Again = 0) -> FloatArray:
     """Return the time of every stage for one micro-batch, s, shape (stages,)."""
     times = costs.dense[row] * dense + costs.moe[row] * moe + costs.hop[row]
-    twice = repeated(costs, row, dense, moe)
+    twice = repeated(again, dense)
     times = times + costs.again_dense[row] * twice[0] + costs.again_moe[row] * twice[1]
     times[0] += costs.first[row]
     times[-1] += costs.last[row]
@@ -75,39 +78,41 @@ def update_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) ->
     return np.asarray(times, dtype=float)
 
 
-def tail_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray) -> FloatArray:
+def tail_times(costs: StageCosts, row: int, dense: IntArray, moe: IntArray, again: Again = 0) -> FloatArray:
     """Return what follows the last micro-batch on every stage, s: exposed synchronisation and update.
 
     A share ``overlap * hideable`` of the synchronisation hides behind the backward pass of one micro-batch.
     """
-    window = costs.backward_share[row] * stage_times(costs, row, dense, moe)
+    window = costs.backward_share[row] * stage_times(costs, row, dense, moe, again)
     sync = sync_times(costs, row, dense, moe)
     exposed = np.maximum((1.0 - costs.overlap * costs.hideable[row]) * sync, sync - window)
     return np.asarray(exposed + update_times(costs, row, dense, moe))
 
 
-def step_time(costs: StageCosts, row: int, virtual: int, dense: IntArray, moe: IntArray) -> float:
+def step_time(
+    costs: StageCosts, row: int, virtual: int, dense: IntArray, moe: IntArray, again: Again = 0
+) -> float:
     r"""Return the time of an optimizer step, s.
 
     The pipeline drains its slowest stage: :math:`m T_{max} + (\sum_s T_s - T_{max}) / v` for
     :math:`m` micro-batches and :math:`v` chunks per stage (Narayanan et al., SC 2021, section 2.2, for
     uneven stages), then the longest tail.
     """
-    times = stage_times(costs, row, dense, moe)
+    times = stage_times(costs, row, dense, moe, again)
     slowest = float(times.max())
     pipeline = costs.num_micro_batches[row] * slowest + (float(times.sum()) - slowest) / virtual
-    return float(pipeline + tail_times(costs, row, dense, moe).max())
+    return float(pipeline + tail_times(costs, row, dense, moe, again).max())
 
 
 def stage_memory(
-    costs: StageCosts, row: int, dense: IntArray, moe: IntArray, flight: FloatArray
+    costs: StageCosts, row: int, dense: IntArray, moe: IntArray, flight: FloatArray, again: Again = 0
 ) -> dict[str, FloatArray]:
     """Return the bytes per device of every stage, by part, each of shape (stages,)."""
     count = len(dense)
     static = costs.static_dense[row] * dense + costs.static_moe[row] * moe
     static[0] += costs.static_first[row]
     static[-1] += costs.static_last[row]
-    twice = repeated(costs, row, dense, moe)
+    twice = repeated(again, dense)
     saved = costs.saved_dense[row] * twice[0] + costs.saved_moe[row] * twice[1]
     return {
         "parameters and optimizer": np.asarray(static, dtype=float),

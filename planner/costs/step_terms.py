@@ -137,7 +137,7 @@ def step_terms(setting: Setting) -> StepTerms:
         head=head, logits=logits, embedding=embedding, hop=_hop(setting),
         sync=synchronisation(setting), update=update(setting), host_update=host_update(setting),
         num_micro_batches=shape.global_batch / (many.dp * many.micro_batch).astype(float),
-        recompute=many.usual_recompute, block=many.recompute_layers > 0, flash=np.full(count, shape.flash),
+        recompute=many.usual_recompute, block=many.block, flash=np.full(count, shape.flash),
         halvings=np.log2(8.0 / np.minimum(setting.tp, 8.0)),
         crosses=setting.spans.tp[:, 0] < setting.tp,
         by_operation=np.full(count, by_operation(shape.stack)),

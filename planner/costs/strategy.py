@@ -18,7 +18,8 @@ from planner.workload import Transformer
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-RECOMPUTE = ("none", "selective", "full")
+RECOMPUTE = ("none", "selective", "full", "block")
+FULL, BLOCK = RECOMPUTE.index("full"), RECOMPUTE.index("block")
 SHARDING = ("none", "optimizer", "gradients", "parameters")
 OVERLAP = ("all", "data", "gradients", "none")
 """What may hide behind compute, as far as the stack's coefficients say: tensor, gradient and weight
@@ -38,11 +39,11 @@ def _absent() -> IntArray:
 class Candidates:
     """Strategies as arrays of shape (n,); ``recompute``, ``sharding``, ``overlap`` index the tuples above.
 
+    Under ``block`` recompute every stage repeats a number of layers of its own, which goes with its layers
+    and not with the strategy.
+
     Attributes
     ----------
-    recompute_layers
-        With full recompute: how many layers of every chunk of a stage are recomputed, the first ones
-        (Megatron-LM, ``--recompute-method=block``); 0 for all.
     offload
         Index into :data:`planner.costs.offload.OFFLOAD`.
     """
@@ -57,12 +58,11 @@ class Candidates:
     recompute: IntArray
     sharding: IntArray
     sequence_parallel: IntArray
-    recompute_layers: IntArray = field(default_factory=_absent)
     overlap: IntArray = field(default_factory=_absent)
     offload: IntArray = field(default_factory=_absent)
 
     def __post_init__(self) -> None:
-        for name in ("recompute_layers", "overlap", "offload"):
+        for name in ("overlap", "offload"):
             if len(getattr(self, name)) != len(self.tp):
                 object.__setattr__(self, name, np.zeros(len(self.tp), dtype=np.int64))
 
@@ -81,7 +81,12 @@ class Candidates:
     @property
     def usual_recompute(self) -> IntArray:
         """Recompute of the layers that block recompute leaves alone, of all layers without it."""
-        return np.where(self.recompute_layers > 0, 0, self.recompute)
+        return np.where(self.block, 0, self.recompute)
+
+    @property
+    def block(self) -> NDArray[np.bool_]:
+        """Whether block recompute repeats some layers of a stage."""
+        return np.asarray(self.recompute == BLOCK)
 
 
 @dataclass(frozen=True)

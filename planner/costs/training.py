@@ -20,6 +20,7 @@ from planner.costs.stacks import StackCoefficients, stack_coefficients
 from planner.costs.step_terms import LayerTerms, StepTerms, step_terms
 from planner.costs.strategy import (
     ACTIVATION_BYTES,
+    FULL,
     MASTER_BYTES,
     RECOMPUTE,
     SHARDING,
@@ -47,7 +48,6 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-FULL = RECOMPUTE.index("full")
 BACKWARD_SHARE = 2.0 / 3.0
 """Share of a layer's time that its backward pass takes."""
 SHARPNESS = 8
@@ -100,8 +100,6 @@ class StageBytes:
         What a layer keeps of a micro-batch.
     saved_dense, saved_moe
         By how much less that is where block recompute repeats the layer.
-    again_layers
-        How many layers of a stage block recompute repeats, fewer where there are fewer.
     host_dense, host_moe, host_first, host_last, host_kept_dense, host_kept_moe
         The same in host memory.
     """
@@ -115,7 +113,6 @@ class StageBytes:
     kept_moe: FloatArray
     saved_dense: FloatArray
     saved_moe: FloatArray
-    again_layers: IntArray
     peak_working: FloatArray
     host_dense: FloatArray
     host_moe: FloatArray
@@ -170,16 +167,15 @@ def stage_bytes(setting: Setting) -> StageBytes:
     static, host = static_bytes(setting), host_bytes(setting)
     dense, moe = (kept_bytes(setting, moe=kind) for kind in (False, True))
     saved = [nothing, nothing]
-    if many.recompute_layers.any():
-        block = many.recompute_layers > 0
+    if many.block.any():
         again = [kept_bytes(setting, moe=kind, recompute=FULL) for kind in (False, True)]
-        saved = [np.where(block, one - two, 0.0) for one, two in zip((dense, moe), again, strict=True)]
+        saved = [np.where(many.block, one - two, 0.0) for one, two in zip((dense, moe), again, strict=True)]
     away = many.offload == ACTIVATIONS
     return StageBytes(
         static_base=np.full(len(many), setting.number("context_bytes")),
         static_dense=static[0], static_moe=static[1], static_first=static[2], static_last=static[3],
         kept_dense=np.where(away, 0.0, dense), kept_moe=np.where(away, 0.0, moe),
-        saved_dense=saved[0], saved_moe=saved[1], again_layers=many.recompute_layers * many.virtual,
+        saved_dense=saved[0], saved_moe=saved[1],
         peak_working=working_bytes(setting),
         host_dense=host[0], host_moe=host[1], host_first=host[2], host_last=host[3],
         host_kept_dense=np.where(away, dense, 0.0), host_kept_moe=np.where(away, moe, 0.0),

@@ -193,15 +193,40 @@ def _chunk(layers: int, virtual: int, part: int) -> int:
     return layers // virtual + (1 if part < layers % virtual else 0)
 
 
+def _most_repeated(plan: TrainingPlan) -> int:
+    """Return the most layers that a chunk of any stage repeats."""
+    return max((-(-count // plan.strategy.virtual) for count in plan.recompute_layers), default=0)
+
+
+def _block_arguments(plan: TrainingPlan) -> list[str]:
+    """Return block recompute with one number for all stages, as Megatron-LM has it: the largest one fits."""
+    layers = _most_repeated(plan)
+    if layers == 0:
+        return []
+    return ["--recompute-granularity=full", "--recompute-method=block", f"--recompute-num-layers={layers}"]
+
+
+def recompute_note(plan: TrainingPlan) -> str:
+    """Return where the trainer repeats more layers than the plan, empty where it does as planned."""
+    most = _most_repeated(plan)
+    alike = [min(most * plan.strategy.virtual, layers) for layers in plan.layers]
+    if plan.strategy.recompute != "block" or alike == plan.recompute_layers:
+        return ""
+    planned = "/".join(map(str, plan.recompute_layers))
+    return (
+        f"The plan recomputes {planned} layers of its stages; Megatron-LM has one number for all, so this "
+        f"recomputes {'/'.join(map(str, alike))}: it fits, and is slower than planned. For a plan without "
+        "this difference list a single number as recompute_layers."
+    )
+
+
 def _memory_arguments(plan: TrainingPlan) -> list[str]:
     arguments = {
         "none": [],
         "selective": ["--recompute-granularity=selective"],
         "full": ["--recompute-granularity=full", "--recompute-method=uniform", "--recompute-num-layers=1"],
+        "block": _block_arguments(plan),
     }[plan.strategy.recompute]
-    if plan.strategy.recompute_layers:
-        layers = plan.strategy.recompute_layers
-        arguments = [arguments[0], "--recompute-method=block", f"--recompute-num-layers={layers}"]
     if plan.strategy.offload == "optimizer":
         arguments = [*arguments, "--optimizer-cpu-offload", "--use-precision-aware-optimizer"]
     elif plan.strategy.offload != "none":

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from planner.deploy.arguments import recompute_note
 from planner.deploy.context import Context, job_name
 from planner.deploy.ports import LaunchPorts
 from planner.deploy.ranks import RankTables, check_hosts, rank_tables
 from planner.deploy.shares import Share
-from planner.deploy.shell import array, defaults, script
+from planner.deploy.shell import array, comment, defaults, script
 from planner.deploy.trainer import trainer_environment, training_arguments
 from planner.placement.plan import TrainingPlan
 from planner.schema import compress
@@ -70,9 +71,14 @@ def _launch(context: Context, job: TrainingPlan, tables: RankTables, port: int) 
         _FIND_NODE,
         defaults({**trainer_environment(job), **program.env}),
         own,
-        array("arguments", [*training_arguments(context, job), *program.arguments]),
+        _noted(job) + array("arguments", [*training_arguments(context, job), *program.arguments]),
         run,
     )
+
+
+def _noted(job: TrainingPlan) -> str:
+    note = recompute_note(job)
+    return f"# {comment(note)}\n" if note else ""
 
 
 def _sbatch(job: TrainingPlan, shares: Sequence[Share], tables: RankTables) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from planner.deploy.affinity import apart, gpu_tolerations, machine_labels, node_affinity, uses_hostnames
+from planner.deploy.arguments import recompute_note
 from planner.deploy.context import Context, job_name, show_share
 from planner.deploy.errors import DeployError
 from planner.deploy.pods import pod_spec
@@ -131,4 +132,6 @@ def _annotations(
     first, last = show_share(shares[0]), show_share(shares[-1])
     text = first if len(shares) == 1 else f"{len(shares)} nodes, from {first} to {last}"
     memory = str(group_memory(context, job, shares[:1]))
-    return context.annotations(job, placement=text, node_choice=how, host_memory=memory)
+    note = recompute_note(job)
+    more = {"recompute": note} if note else {}
+    return context.annotations(job, placement=text, node_choice=how, host_memory=memory, **more)

@@ -19,7 +19,7 @@ from planner.placement.recommender import recommender_objective, recommender_pro
 from planner.placement.recommender_plan import RecommenderPlan
 from planner.placement.recommender_problem import RecommenderProblem
 from planner.placement.stated import misplaced_transfers, stated_serving, stated_training
-from planner.placement.training import judge_training, training_memory_problems, training_problems
+from planner.placement.training import judge_plan, training_memory_problems, training_problems
 
 Problems = Mapping[str, AnyProblem]
 
@@ -35,7 +35,7 @@ def objective(problem: AnyProblem, plan: JobPlan) -> float:
         If problem and plan are of different kinds.
     """
     if isinstance(problem, TrainingProblem) and isinstance(plan, TrainingPlan):
-        return judge_training(problem, plan.strategy, plan.layers, plan.ranks()).step_time
+        return judge_plan(problem, plan).step_time
     if isinstance(problem, MixedTrainingProblem) and isinstance(plan, TrainingPlan):
         return judge_mixed(problem, placement_of(plan)).step_time
     if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
@@ -55,7 +55,7 @@ def check_job(problem: AnyProblem, plan: JobPlan) -> list[str]:
         found = [*mixed_claims(plan), *training_problems(problem, plan)]
         if found:
             return found
-        outcome = judge_training(problem, plan.strategy, plan.layers, plan.ranks())
+        outcome = judge_plan(problem, plan)
         broken = training_memory_problems(problem, plan, outcome)
         return list(dict.fromkeys([*broken, *stated_training(problem, plan, outcome)]))
     if isinstance(problem, MixedTrainingProblem) and isinstance(plan, TrainingPlan):

@@ -79,8 +79,6 @@ class StepVolumes:
         tokens = s.micro_batch * problem.job.sequence / s.cp
         self.activation = tokens * model.hidden * ACTIVATION_BYTES
         self.kv = tokens * model.kv_width * ACTIVATION_BYTES / s.tp
-        repeated = min(1.0, (s.recompute_layers or model.layers) * s.pp * s.virtual / model.layers)
-        self.again = 1.0 + 0.5 * repeated if s.recompute == "full" else 1.0
         self.count = plan.num_micro_batches
 
     def flows(self, mesh: IntArray) -> Iterator[Flow]:
@@ -97,7 +95,7 @@ class StepVolumes:
     def _stage(self, plane: IntArray, dense: int, moe: int, stage: int) -> Iterator[Flow]:
         s, model = self.strategy, self.problem.model
         blocks = 2.0 * dense + (2.0 if model.experts is not None and model.experts.shared_ffn else 1.0) * moe
-        tensor = 2.0 * blocks * self.activation * self.count * self.again
+        tensor = 2.0 * blocks * self.activation * self.count * (1.0 + 0.5 * self._repeated(stage))
         for group in plane.reshape(-1, s.tp):
             yield from ring_flows(self._named(group), tensor, "tp", 2.0)
         around = 3.0 * (dense + moe) * self.kv * s.cp * self.count
@@ -111,6 +109,12 @@ class StepVolumes:
             sent = 4.0 * self.activation / s.tp * model.experts.top_k * self.count * moe
             for group in plane.reshape(-1, s.ep):
                 yield from all_to_all_flows(self._named(group), sent)
+
+    def _repeated(self, stage: int) -> float:
+        """Return the share of a stage's layers whose forward pass runs a second time."""
+        if self.strategy.recompute == "block":
+            return self.plan.recompute_layers[stage] / self.plan.layers[stage]
+        return float(self.strategy.recompute == "full")
 
     def _gradient_bytes(self, dense: int, moe: int, stage: int) -> tuple[float, float]:
         """Return the bytes reduced and gathered per rank outside the experts."""

@@ -264,7 +264,7 @@ def mixed_rules(problem: MixedTrainingProblem, strategy: Strategy) -> Iterator[s
             yield rule
     if strategy.virtual > 1:
         yield "a mixed pipeline is not interleaved"
-    if strategy.recompute_layers or strategy.overlap != "all" or strategy.offload != "none":
+    if strategy.recompute == "block" or strategy.overlap != "all" or strategy.offload != "none":
         yield "a mixed plan recomputes whole stages, overlaps all that it can, and offloads nothing"
     if problem.job.global_batch % strategy.micro_batch:
         yield "the micro-batch divides the global batch"

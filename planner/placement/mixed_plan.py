@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from planner.costs.pipeline import in_flight, repeated, stage_memory
+from planner.costs.pipeline import in_flight, stage_memory
 from planner.placement.bindings import gpu_bindings
 from planner.placement.mixed import (
     MANY,
@@ -120,8 +120,6 @@ def _compute_parts(
             kind, part = name.split("_", 1)
             if kind == "dense":
                 parts[part] += float(values[0]) * float(layers)
-        twice, _ = repeated(own, 0, dense, np.zeros_like(dense))
-        parts["recompute"] += float(own.again_dense[0] * twice[stage])
         parts["embedding and head"] += float(own.first[0]) * (stage == 0) + float(own.last[0]) * (
             stage == last
         )

@@ -129,9 +129,9 @@ class Strategy(Record):
     sharding
         What data-parallel ranks divide among them: nothing, optimizer states (ZeRO-1), gradients too
         (ZeRO-2), parameters too (ZeRO-3, FSDP).
-    recompute_layers
-        With full recompute: how many layers of every chunk of a stage are recomputed, the first ones; 0 for
-        all.
+    recompute
+        What the backward pass computes once more: nothing, what is cheap for its bytes, all layers, or of
+        every stage a number of layers of its own (``block``), see :class:`TrainingPlan`.
     overlap
         What may hide behind compute: everything, data-parallel communication, gradients alone, nothing.
     offload
@@ -150,10 +150,9 @@ class Strategy(Record):
     ep: int = Field(default=1, ge=1)
     virtual: int = Field(default=1, ge=1)
     micro_batch: int = Field(default=1, ge=1)
-    recompute: Literal["none", "selective", "full"] = "none"
+    recompute: Literal["none", "selective", "full", "block"] = "none"
     sharding: Literal["none", "optimizer", "gradients", "parameters"] = "none"
     sequence_parallel: bool = False
-    recompute_layers: int = Field(default=0, ge=0)
     overlap: Literal["all", "data", "gradients", "none"] = "all"
     offload: Literal["none", "optimizer", "activations", "weights"] = "none"
     adp: int = Field(default=1, ge=1)
@@ -187,6 +186,9 @@ class TrainingPlan(Record):
         pipeline stage ``p``, replica ``d``, context part ``c``, tensor part ``t``.
     layers
         Transformer layers of each pipeline stage.
+    recompute_layers
+        Of ``block`` recompute: layers of each stage that are recomputed, the first ones of each of its
+        chunks, as many of each. Empty otherwise.
     num_micro_batches
         Micro-batches of a replica in a step; of the replica that has the most, where they differ.
     micro_batches, device_models
@@ -204,6 +206,7 @@ class TrainingPlan(Record):
     bindings: list[Binding]
     memory: list[StageMemory]
     prediction: TrainingPrediction
+    recompute_layers: list[int] = Field(default_factory=list)
     micro_batches: list[int] = Field(default_factory=list)
     device_models: list[str] = Field(default_factory=list)
 

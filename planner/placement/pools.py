@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from planner.placement.serving import (
 from planner.topology import Hierarchy
 
 AGGREGATED, DISAGGREGATED = "aggregated", "disaggregated"
+Holder = Sequence[Sequence[str]]
+"""The GPUs that together hold the cache of a request: of each pipeline stage, in rank order."""
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -113,31 +117,39 @@ def judge_service(problem: ServingProblem, plan: ServingPlan) -> ServingOutcome:
     return judge_pools(problem, PlacedPool.of(first), PlacedPool.of(second))
 
 
-def cache_holders(pool: ServingPlan) -> list[list[list[str]]]:
-    """Return, for each replica of a pool, the GPUs that together hold the cache of a request, in rank order.
-
-    One group of them for each copy of attention.
-    """
-    adp = pool.strategy.adp
-    found = []
+def cache_holders(pool: ServingPlan) -> list[list[Holder]]:
+    """Return, for each replica of a pool and each of its copies of attention, who holds a request's cache."""
+    tp, width = pool.strategy.tp, pool.strategy.tp // pool.strategy.adp
+    found: list[list[Holder]] = []
     for replica in pool.replicas:
         gpus = replica.gpus()
-        width = len(gpus) // adp
-        found.append([gpus[start : start + width] for start in range(0, len(gpus), width)])
+        stages = [gpus[start : start + tp] for start in range(0, len(gpus), tp)]
+        copies = range(0, tp, width)
+        found.append([[stage[start : start + width] for stage in stages] for start in copies])
     return found
 
 
-def cache_pairs(sources: Sequence[str], targets: Sequence[str]) -> list[tuple[str, str, float]]:
+def cache_pairs(sources: Holder, targets: Holder) -> list[tuple[str, str, float]]:
     """Return who sends to whom when a cache moves, and which share of what the target holds.
 
-    Parts lie in rank order on both sides: with fewer targets each receives from several sources, with more
-    several receive from each.
+    Layers lie in order of stages, and heads in rank order within a stage, on both sides: with fewer targets
+    each receives from several sources, with more several receive from each.
     """
+    return [
+        (source, target, of_layers * of_heads)
+        for senders, receivers, of_layers in _overlaps(sources, targets)
+        for source, target, of_heads in _overlaps(senders, receivers)
+    ]
+
+
+def _overlaps(sources: Sequence[Part], targets: Sequence[Part]) -> list[tuple[Part, Part, float]]:
+    """Return which of two even divisions of one line overlap, and the share of the target that is common."""
     count = math.lcm(len(sources), len(targets))
+    places = ((place * len(sources) // count, place * len(targets) // count) for place in range(count))
     share = len(targets) / count
     return [
-        (sources[place * len(sources) // count], targets[place * len(targets) // count], share)
-        for place in range(count)
+        (sources[source], targets[target], number * share)
+        for (source, target), number in Counter(places).items()
     ]
 
 

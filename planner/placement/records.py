@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from planner.schema import Bytes, Record
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from planner.schema import Bytes, Record, expand
+
+
+def _core_list(text: str) -> str:
+    expand(f"[{text}]")
+    return text
+
+
+CoreList = Annotated[str, AfterValidator(_core_list)]
+"""Core numbers in the kernel's list format, such as ``0-7,16-23``."""
 
 
 class Binding(Record):
@@ -10,7 +23,7 @@ class Binding(Record):
 
     gpu: str
     numa: str
-    cores: str
+    cores: CoreList
     nic: str | None = None
 
 

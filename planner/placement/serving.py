@@ -24,6 +24,8 @@ from planner.workload import CpuStage, Transformer
 HOST_BANDWIDTH_SHARE = 0.8
 """Share of a NUMA domain's memory rate that stages may be planned to use."""
 TOKEN_BYTES = 4.0
+SERVED = {"tp", "pp", "dp", "ep", "adp", *TYPES}
+"""Fields of a strategy that a service has; the others are for training."""
 
 
 def serving_candidates(strategy: Strategy) -> ServingCandidates:
@@ -221,6 +223,9 @@ def serving_prediction(
 def serving_rules(problem: ServingProblem, strategy: Strategy) -> Iterator[str]:
     """Yield the rules of degrees and data types that a strategy breaks."""
     yield from degree_rules(problem.model, strategy)
+    for name, field in Strategy.model_fields.items():
+        if name not in SERVED and getattr(strategy, name) != field.default:
+            yield f"{name} {getattr(strategy, name)} is for training, a service has {field.default}"
     for name in TYPES:
         if getattr(strategy, name) not in allowed_types(problem.job, name):
             yield f"{name} {getattr(strategy, name)} is none of those that the job allows"
@@ -267,7 +272,17 @@ def serving_problems(problem: ServingProblem, plan: ServingPlan) -> Iterator[str
     if len(plan.layers) != strategy.pp or sum(plan.layers) != problem.model.layers:
         split = f"{problem.model.layers} layers in {strategy.pp} stages"
         yield f"{plan.name}: layers {plan.layers} do not split {split}"
+    yield from _other_settings(problem, plan)
     yield from _host_problems(problem, plan)
+
+
+def _other_settings(problem: ServingProblem, plan: ServingPlan) -> Iterator[str]:
+    """Yield settings of the batcher that are not those that are priced."""
+    chunk = int(problem.calibration.number("prefill_chunk"))
+    if plan.batching.max_tokens != chunk:
+        yield f"{plan.name}: steps of {plan.batching.max_tokens} tokens stated, those of {chunk} are priced"
+    if plan.batching.window > 0.0:
+        yield f"{plan.name}: batches wait {plan.batching.window:.4g} s for more requests, which is not priced"
 
 
 def _host_problems(problem: ServingProblem, plan: ServingPlan) -> Iterator[str]:

@@ -89,7 +89,12 @@ def misplaced_transfers(problem: ServingProblem, plan: ServingPlan) -> Iterator[
             inward = item is into[0]
             numa = item.source if inward else item.target
             ways = host_options(problem, machine, numa, gpu, size, "in" if inward else "out")
-            seconds = next((way.seconds for way in ways if way.mode == item.mode), None)
+            times = {way.mode: way.seconds for way in ways}
+            seconds = times.get(item.mode)
+            if item.runner_up is not None and _differs(
+                item.runner_up_seconds or 0.0, times.get(item.runner_up, 0.0)
+            ):
+                yield f"{where}: {item.name} in mode {item.runner_up} takes another time than stated"
             if seconds is None:
                 yield f"{where}: {item.name} in mode {item.mode}, which the machine lacks"
             elif _differs(item.size, size) or _differs(item.seconds, seconds):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,22 +25,26 @@ from planner.costs.strategy import OVERLAP, RECOMPUTE, SHARDING
 from planner.placement.groups import training_spans
 from planner.placement.plan import Strategy, TrainingPlan, TrainingPrediction
 from planner.placement.problem import TrainingProblem, gpu_numbers
+from planner.placement.recompute import fewest_repeated, repeat_problems
 from planner.placement.records import StageMemory
 from planner.placement.rings import on_ring
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-FULL = RECOMPUTE.index("full")
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What the judge computes for one placed strategy; ``host`` is bytes per rank of each stage."""
+    """What the judge computes for one placed strategy; ``host`` is bytes per rank of each stage.
+
+    ``again`` are the layers of each stage that block recompute repeats.
+    """
 
     step_time: float
     costs: StageCosts
     dense: IntArray
     moe: IntArray
+    again: IntArray
     memory: dict[str, FloatArray]
     host: FloatArray
 
@@ -51,7 +55,7 @@ def as_candidates(strategy: Strategy) -> Candidates:
         strategy.tp, strategy.pp, strategy.dp, strategy.cp, strategy.ep,
         strategy.virtual, strategy.micro_batch, RECOMPUTE.index(strategy.recompute),
         SHARDING.index(strategy.sharding), int(strategy.sequence_parallel),
-        strategy.recompute_layers, OVERLAP.index(strategy.overlap), OFFLOAD.index(strategy.offload),
+        OVERLAP.index(strategy.overlap), OFFLOAD.index(strategy.offload),
     )  # fmt: skip
     return Candidates(*(np.asarray([number], dtype=np.int64) for number in numbers))
 
@@ -64,7 +68,6 @@ def as_strategy(many: Candidates, row: int) -> Strategy:
         recompute=RECOMPUTE[many.recompute[row]],  # type: ignore[arg-type]
         sharding=SHARDING[many.sharding[row]],  # type: ignore[arg-type]
         sequence_parallel=bool(many.sequence_parallel[row]),
-        recompute_layers=int(many.recompute_layers[row]),
         overlap=OVERLAP[many.overlap[row]],  # type: ignore[arg-type]
         offload=OFFLOAD[many.offload[row]],  # type: ignore[arg-type]
     )  # fmt: skip
@@ -80,8 +83,7 @@ RULES = (
     "a dense model has ep 1",
     "sharding needs dp x cp above 1; sharded gradients and parameters need pp 1 and ep 1",
     "sequence parallelism needs tp above 1 that divides the sequence part; experts under tp need it",
-    "recompute_layers needs full recompute, and more layers than it times pp x virtual",
-    "offloaded weights need sharding none or optimizer; offloaded activations go without recompute_layers",
+    "offloaded weights need sharding none or optimizer; offloaded activations go without block recompute",
 )
 
 
@@ -104,17 +106,24 @@ def broken_rules(problem: TrainingProblem, many: Candidates) -> NDArray[np.bool_
         ((many.sharding > 0) & (data == 1)) | ((many.sharding >= 2) & ((many.pp > 1) | (many.ep > 1))),
         (sequence_parallel & ((many.tp == 1) | (part % many.tp != 0)))
         | (~sequence_parallel & (many.tp > 1) & (model.experts is not None)),
-        (many.recompute_layers > 0)
-        & ((many.recompute != FULL) | (many.recompute_layers * many.pp * many.virtual >= model.layers)),
         ((many.offload == WEIGHTS) & (many.sharding >= 2))
-        | ((many.offload == ACTIVATIONS) & (many.recompute_layers > 0)),
+        | ((many.offload == ACTIVATIONS) & many.block),
     ])  # fmt: skip
 
 
 def judge_training(
-    problem: TrainingProblem, strategy: Strategy, layers: list[int], devices: list[str]
+    problem: TrainingProblem,
+    strategy: Strategy,
+    layers: list[int],
+    devices: list[str],
+    again: Sequence[int] = (),
 ) -> TrainingOutcome:
     """Return time and memory of a fully placed strategy.
+
+    Parameters
+    ----------
+    again
+        Layers of every stage that block recompute repeats; the fewest that fit when empty.
 
     Raises
     ------
@@ -123,21 +132,42 @@ def judge_training(
     """
     gpus = gpu_numbers(problem, devices)
     ringed = on_ring(problem, strategy, gpus)
-    return judge_spans(ringed, strategy, layers, training_spans(strategy, gpus, ringed.hierarchy))
+    return judge_spans(ringed, strategy, layers, training_spans(strategy, gpus, ringed.hierarchy), again)
 
 
 def judge_spans(
-    problem: TrainingProblem, strategy: Strategy, layers: list[int], spans: Spans
+    problem: TrainingProblem,
+    strategy: Strategy,
+    layers: list[int],
+    spans: Spans,
+    again: Sequence[int] = (),
 ) -> TrainingOutcome:
     """Return time and memory of a strategy whose groups span the machine in a given way."""
     costs = stage_costs(
         problem.shape, as_candidates(strategy), spans, problem.kernels, problem.fabric, problem.calibration
     )
     dense, moe = split_kinds(np.asarray(layers, dtype=np.int64), problem.model.dense_layers)
-    seconds = step_time(costs, 0, strategy.virtual, dense, moe)
+    if len(again):
+        twice = np.asarray(again, dtype=np.int64)
+    else:
+        twice = fewest_repeated(problem, strategy, costs, 0, dense, moe)
+    seconds = step_time(costs, 0, strategy.virtual, dense, moe, twice)
     flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[0]))
-    memory, host = stage_memory(costs, 0, dense, moe, flight), host_memory(costs, 0, dense, moe, flight)
-    return TrainingOutcome(seconds, costs, dense, moe, memory, host)
+    memory = stage_memory(costs, 0, dense, moe, flight, twice)
+    return TrainingOutcome(
+        seconds, costs, dense, moe, twice, memory, host_memory(costs, 0, dense, moe, flight)
+    )
+
+
+def judge_plan(problem: TrainingProblem, plan: TrainingPlan) -> TrainingOutcome:
+    """Return time and memory of a plan as it stands.
+
+    Raises
+    ------
+    KeyError
+        If the plan names a GPU that the problem lacks.
+    """
+    return judge_training(problem, plan.strategy, plan.layers, plan.ranks(), plan.recompute_layers)
 
 
 def fits(problem: TrainingProblem, outcome: TrainingOutcome) -> bool:
@@ -165,14 +195,14 @@ def prediction(problem: TrainingProblem, strategy: Strategy, outcome: TrainingOu
     to that mean, ``bubble`` what filling and draining the pipeline add.
     """
     costs, dense, moe = outcome.costs, outcome.dense, outcome.moe
-    times = stage_times(costs, 0, dense, moe)
+    times = stage_times(costs, 0, dense, moe, outcome.again)
     count = float(costs.num_micro_batches[0])
     parts: dict[str, float] = {}
     for name, values in costs.breakdown.items():
         kind, part = name.split("_", 1)
         layers = float((dense if kind == "dense" else moe).sum())
         parts[part] = parts.get(part, 0.0) + float(values[0]) * layers * count / strategy.pp
-    twice = repeated(costs, 0, dense, moe)
+    twice = repeated(outcome.again, dense)
     again = float((costs.again_dense[0] * twice[0] + costs.again_moe[0] * twice[1]).sum())
     parts["recompute"] = parts.get("recompute", 0.0) + again * count / strategy.pp
     parts["embedding and head"] = float(costs.first[0] + costs.last[0]) * count / strategy.pp
@@ -180,7 +210,7 @@ def prediction(problem: TrainingProblem, strategy: Strategy, outcome: TrainingOu
     parts["imbalance"] = float(times.max() - times.mean()) * count
     bubble = (float(times.sum()) - float(times.max())) / strategy.virtual
     parts["bubble"] = bubble
-    parts["gradients and optimizer"] = float(tail_times(costs, 0, dense, moe).max())
+    parts["gradients and optimizer"] = float(tail_times(costs, 0, dense, moe, outcome.again).max())
     tokens = problem.job.global_batch * problem.job.sequence
     flops = model_flops(problem)
     precision = problem.job.precision
@@ -228,6 +258,7 @@ def training_problems(problem: TrainingProblem, plan: TrainingPlan) -> Iterator[
         yield f"{plan.name}: layers {plan.layers} do not split {split}"
     if min(plan.layers, default=0) < strategy.virtual:
         yield f"{plan.name}: a stage has fewer layers than virtual stages"
+    yield from repeat_problems(plan)
     broken = broken_rules(problem, as_candidates(strategy))[:, 0]
     for rule, is_broken in zip(RULES, broken, strict=True):
         if is_broken:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from planner.report.moments import Ends, Moments
 from planner.report.names import fold, natural
 from planner.report.node_view import Drawing
 from planner.report.palette import load_step
@@ -78,12 +79,15 @@ class Pod:
         The switches, nearest to the nodes; empty where nothing is known to join them.
     uplink
         Utilisation of the busiest known link from these switches upwards; ``None`` where none is known.
+    uplinks
+        Ends of the links from these switches upwards, and of those back.
     """
 
     label: str
     nodes: tuple[Node, ...]
     switches: tuple[str, ...]
     uplink: float | None
+    uplinks: tuple[Ends, ...]
 
 
 def pods(topology: Topology, fabric: Fabric, loads: Loads | None) -> tuple[Pod, ...]:
@@ -91,10 +95,13 @@ def pods(topology: Topology, fabric: Fabric, loads: Loads | None) -> tuple[Pod, 
     members: dict[tuple[str, ...], list[Node]] = defaultdict(list)
     for node in topology.nodes:
         members[_switches_of(node, fabric)].append(node)
-    return tuple(
-        Pod(fold(switches, 2) or "nodes", tuple(nodes), switches, _uplink(switches, fabric, loads))
-        for switches, nodes in members.items()
-    )
+    return tuple(_pod(switches, nodes, fabric, loads) for switches, nodes in members.items())
+
+
+def _pod(switches: tuple[str, ...], nodes: list[Node], fabric: Fabric, loads: Loads | None) -> Pod:
+    links = tuple((edge.source, edge.target) for name in switches for edge in fabric.uplinks.get(name, ()))
+    known = [] if loads is None else [loads[ends] for ends in links if ends in loads]
+    return Pod(fold(switches, 2) or "nodes", tuple(nodes), switches, max(known, default=None), links)
 
 
 def _switches_of(node: Node, fabric: Fabric) -> tuple[str, ...]:
@@ -108,13 +115,6 @@ def _switches_of(node: Node, fabric: Fabric) -> tuple[str, ...]:
     return tuple(sorted(nvlink or network, key=natural))
 
 
-def _uplink(switches: tuple[str, ...], fabric: Fabric, loads: Loads | None) -> float | None:
-    if loads is None:
-        return None
-    edges = [(edge.source, edge.target) for name in switches for edge in fabric.uplinks.get(name, ())]
-    return max((loads[ends] for ends in edges if ends in loads), default=None)
-
-
 class FleetView:
     """Draws pods of node cells.
 
@@ -124,12 +124,19 @@ class FleetView:
         As from :func:`planner.report.roles.node_roles`; they colour the cells.
     drawn
         Names of the nodes that are drawn in detail elsewhere; they are outlined.
+    moments
+        Use of links over time, which the slider of a page shows.
     """
 
     def __init__(
-        self, topology: Topology, roles: Sequence[Role], who: Occupancy, drawn: Collection[str]
+        self,
+        topology: Topology,
+        roles: Sequence[Role],
+        who: Occupancy,
+        drawn: Collection[str],
+        moments: Moments | None = None,
     ) -> None:
-        self.who = who
+        self.who, self.moments = who, moments
         self.index = {node.name: position for position, node in enumerate(topology.nodes)}
         self.role_of = {name: role for role in roles for name in role.nodes}
         self.drawn = drawn
@@ -163,6 +170,7 @@ class FleetView:
                 height=5.0,
                 rx=2.0,
                 class_=f"fill-{load_step(pod.uplink)}",
+                data_series=None if self.moments is None else self.moments.series(pod.uplinks),
             )
         label = f"{len(pod.nodes)} nodes joined by {pod.label}, coloured by use"
         return Drawing(width, top + rows * (size + _STEP) - _STEP, joined([strip, *cells]), label)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from planner import units
 from planner.report import wording
 from planner.report.layout import Bar, Box, MachineLayout, arc_depth, arch_depth, lay_out
+from planner.report.moments import Ends, Moments
 from planner.report.names import TIMES
 from planner.report.palette import load_step
 from planner.report.svg import NOTHING, element, group, joined, number, shorten, title
@@ -47,12 +48,19 @@ class NodeView:
     ----------
     outside
         Edges that leave the node, by the full name ``NODE/PART`` of the part they leave from or reach.
+    moments
+        Use of links over time, which the slider of a page shows.
     """
 
     def __init__(
-        self, node: Node, who: Occupancy, loads: Loads | None, outside: Mapping[str, list[Edge]] | None = None
+        self,
+        node: Node,
+        who: Occupancy,
+        loads: Loads | None,
+        outside: Mapping[str, list[Edge]] | None = None,
+        moments: Moments | None = None,
     ) -> None:
-        self.node, self.who, self.loads = node, who, loads
+        self.node, self.who, self.loads, self.moments = node, who, loads, moments
         self.outside = outside or {}
         far = {gpu.name: self._far_switches(gpu.name) for gpu in node.machine.gpus}
         self.layout: MachineLayout = lay_out(node.machine, far)
@@ -82,6 +90,9 @@ class NodeView:
     def _load(self, source: str, target: str) -> float | None:
         return None if self.loads is None else self.loads.get((source, target))
 
+    def _series(self, *links: Ends) -> int | None:
+        return None if self.moments is None else self.moments.series(links)
+
     def _far_switches(self, part: str) -> frozenset[str]:
         name = self._full(part)
         edges = (edge for edge in self.outside.get(name, ()) if edge.kind == "nvlink")
@@ -98,13 +109,14 @@ class NodeView:
 
     def _link(self, edge: Edge) -> Markup:
         boxes = self.layout.boxes
-        load = self._load(self._full(edge.source), self._full(edge.target))
+        ends = self._full(edge.source), self._full(edge.target)
+        load = self._load(*ends)
         first = edge.source < edge.target
         hops = abs(self._place.get(edge.source, 0) - self._place.get(edge.target, 0))
         direct = self._is_gpu(edge.source) and self._is_gpu(edge.target)
         bend = arc_depth(hops) if direct else -arch_depth(hops)
         path = connect(boxes[edge.source], boxes[edge.target], _SIDE if first else -_SIDE, bend)
-        return wire(path, load, edge.kind, _edge_text(edge, load))
+        return wire(path, load, edge.kind, _edge_text(edge, load), self._series(ends))
 
     def _is_gpu(self, part: str) -> bool:
         return part in self._gpus
@@ -126,7 +138,8 @@ class NodeView:
             ends = (_bar_name(bar), gpu) if up else (gpu, _bar_name(bar))
             rate = units.show(sum(edge.rate for edge in edges), "bytes/s")
             text = f"{ends[0]} → {ends[1]}: {wording.link_kind('nvlink')}, {rate} in all"
-            yield wire(path, load, "nvlink", text + _load_text(load, "busiest link "))
+            series = self._series(*((edge.source, edge.target) for edge in edges))
+            yield wire(path, load, "nvlink", text + _load_text(load, "busiest link "), series)
 
     def _edges_to(self, bar: Bar, gpu: str, up: bool) -> Iterator[Edge]:
         graph, name = self.node.machine.graph, self._full(gpu)
@@ -204,7 +217,8 @@ class NodeView:
             out = edge.source == full
             x = box.x + 5 if out else box.middle + 1
             path = f"M{number(x)} {number(box.bottom + 4)}h{number(box.width / 2 - 6)}"
-            ports.append(wire(path, load, edge.kind, _edge_text(edge, load)))
+            series = self._series((edge.source, edge.target))
+            ports.append(wire(path, load, edge.kind, _edge_text(edge, load), series))
         return joined([chip(box, "nic", (name,), text, None, data=full), *ports])
 
 
@@ -228,9 +242,9 @@ def _load_text(load: float | None, which: str = "") -> str:
     return "" if load is None else f"; {which}{wording.share(load)} used"
 
 
-def wire(path: str, load: float | None, kind: str, text: str) -> Markup:
-    """Return one direction of a link, its colour and width telling the load."""
-    return element("path", title(text), d=path, class_=f"wire {load_step(load)} {kind}")
+def wire(path: str, load: float | None, kind: str, text: str, series: int | None = None) -> Markup:
+    """Return one direction of a link, its colour and width telling the load; ``series``: that over time."""
+    return element("path", title(text), d=path, class_=f"wire {load_step(load)} {kind}", data_series=series)
 
 
 def chip(

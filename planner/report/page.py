@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -15,6 +17,7 @@ from planner.report.fleet_view import Fabric, FleetView, fabric_of, pods
 from planner.report.heat_map import heat_map
 from planner.report.link_rows import link_rows
 from planner.report.links import link_loads
+from planner.report.moments import Moments
 from planner.report.names import TIMES, count
 from planner.report.node_view import NodeView
 from planner.report.origins import Origin, origins, provenance_counts
@@ -63,7 +66,7 @@ def render_report(
         status=wording.status_text(plan),
         proof=wording.sentence(plan.proof),
         facts=list(sections.facts(plan, simulation)),
-        machine=_machine(topology, who, loads),
+        machine=_machine(topology, who, loads, Moments(simulation)),
         jobs=sections.job_sections(plan, simulation, workload),
         causes=causes_tables(simulation),
         run=run_note(simulation) if simulation is not None else "",
@@ -103,7 +106,7 @@ class DrawnPod:
 
 @dataclass(frozen=True)
 class MachineSection:
-    """The machine, drawn and in words."""
+    """The machine, drawn and in words; ``moments`` is the data of the slider over time."""
 
     name: str
     size: str
@@ -113,13 +116,14 @@ class MachineSection:
     uses: tuple[Swatch, ...]
     loads: tuple[Swatch, ...]
     text: str
+    moments: Mapping[str, Any] | None
 
 
-def _machine(topology: Topology, who: Occupancy, loads: Loads) -> MachineSection:
+def _machine(topology: Topology, who: Occupancy, loads: Loads, moments: Moments) -> MachineSection:
     fabric = fabric_of(topology)
     roles = node_roles(topology, who, loads)
     chosen = most_telling(roles, loads, MOST_DRAWN)
-    drawn = tuple(_drawn(role, who, loads, fabric) for role in chosen)
+    drawn = tuple(_drawn(role, who, loads, fabric, moments) for role in chosen)
     others = [role for role in roles if role not in chosen]
     left_out = ""
     if others:
@@ -127,22 +131,21 @@ def _machine(topology: Topology, who: Occupancy, loads: Loads) -> MachineSection
         left_out = (
             f"{count(len(others), 'more role')} ({nodes}) not drawn in detail; the cells below show them."
         )
-    fleet = FleetView(topology, roles, who, {role.sample.name for role in chosen})
+    fleet = FleetView(topology, roles, who, {role.sample.name for role in chosen}, moments)
     groups = pods(topology, fabric, loads) if len(topology.nodes) > 1 else ()
     cells = tuple(DrawnPod(pod.label, count(len(pod.nodes), "node"), fleet.draw(pod).svg()) for pod in groups)
     uses = [Swatch(f"k{index}", group.label) for index, group in enumerate(who.groups)]
     size = f"{count(len(topology.nodes), 'node')}, {count(len(topology.gpus), 'GPU')}"
     steps = tuple(Swatch(f"fill-u{step}", label) for step, label in enumerate(LOAD_LABELS))
-    return MachineSection(
-        topology.name, size, drawn, left_out, cells, tuple(uses), steps, topology_text(topology)
-    )
+    text = topology_text(topology)
+    return MachineSection(topology.name, size, drawn, left_out, cells, tuple(uses), steps, text, moments.data)
 
 
-def _drawn(role: Role, who: Occupancy, loads: Loads, fabric: Fabric) -> DrawnRole:
+def _drawn(role: Role, who: Occupancy, loads: Loads, fabric: Fabric, moments: Moments) -> DrawnRole:
     others, machine = len(role.nodes) - 1, role.sample.machine.name
     more = f"{TIMES} {others} more like this" if others else ""
     what = role.label if role.sample.name == machine else f"{machine} · {role.label}"
-    drawing = NodeView(role.sample, who, loads, fabric.at).draw()
+    drawing = NodeView(role.sample, who, loads, fabric.at, moments).draw()
     return DrawnRole(role.sample.name, what, more, drawing.svg(), drawing.width > WIDE)
 
 

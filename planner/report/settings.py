@@ -17,7 +17,7 @@ Setting = tuple[str, str]
 
 _STRATEGY = {
     "tp": "tensor parallel", "pp": "pipeline stages", "cp": "context parallel", "ep": "expert parallel",
-    "adp": "attention data parallel", "virtual": "virtual stages", "recompute_layers": "recomputed layers",
+    "adp": "attention data parallel", "virtual": "virtual stages",
     "offload": "in host memory",
 }  # fmt: skip
 """Names of the fields of a strategy where they are not the field's own words."""
@@ -52,6 +52,8 @@ def _training(job: TrainingPlan) -> Iterator[Setting]:
     yield "data parallel", str(job.strategy.dp)
     yield "micro-batch", f"{job.strategy.micro_batch} {TIMES} {job.num_micro_batches}"
     yield "layers per stage", wording.layers_text(job.layers)
+    if job.recompute_layers:
+        yield "recomputed layers per stage", wording.layers_text(job.recompute_layers)
     if job.device_models:
         yield "device models", ", ".join(job.device_models)
 

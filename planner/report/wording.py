@@ -193,8 +193,8 @@ def _model_sentence(job: ModelPlan) -> str:
     if isinstance(job, TrainingPlan):
         parts = [degrees(strategy), f"micro-batch {strategy.micro_batch} {TIMES} {_micro_batches(job)}"]
         parts.append({"none": "no recompute"}.get(strategy.recompute, f"{strategy.recompute} recompute"))
-        if strategy.recompute_layers:
-            parts[-1] += f" of {strategy.recompute_layers} layers per chunk"
+        if job.recompute_layers:
+            parts[-1] += f" of {layers_text(job.recompute_layers)} layers"
         if strategy.offload != "none":
             parts.append(f"{strategy.offload} in host memory")
         if strategy.virtual > 1:

@@ -19,7 +19,7 @@ from planner.placement.pools import PlacedPool, cache_holders
 from planner.simulate.alarm import Alarm
 from planner.simulate.batching import Replica
 from planner.simulate.cabling import Cabling
-from planner.simulate.disaggregated import CacheMoves
+from planner.simulate.disaggregated import CacheMoves, pooled_network
 from planner.simulate.host_path import Host, host_plan
 from planner.simulate.iterations import IterationTimes
 from planner.simulate.link_use import link_uses
@@ -94,12 +94,15 @@ class _Run:
         hosts = [host_plan(problem, replica, self.cabling) for replica in placed]
         self._entries = len(pools[0].replicas)
         models = [serving_model(problem, pool.strategy, PlacedPool.of(pool).gpus()) for pool in pools]
-        if plan.prefill is not None:
-            per_token = float(models[-1].kv_per_token()[0])
-            self._moves = CacheMoves(
-                self.cabling, cache_holders(pools[0]), cache_holders(pools[1]), per_token
-            )
-        self.network = Network(self.env, self.cabling.specs(), self.cabling.groups())
+        if plan.prefill is None:
+            self.network = Network(self.env, self.cabling.specs(), self.cabling.groups())
+            self._members = [[index] for index in range(len(self.network.links))]
+        else:
+            holders, per_token = map(cache_holders, pools), float(models[-1].kv_per_token()[0])
+            joined = pooled_network(self.cabling, *holders, per_token, hosts)
+            self._moves, hosts = CacheMoves(joined.ways), joined.hosts
+            self.network = Network(self.env, joined.reduced.links, joined.reduced.groups)
+            self._members = joined.reduced.members
         names = [replica.name for replica in placed]
         self.hosts = [
             Host(self.env, name, host, self.network) for name, host in zip(names, hosts, strict=True)
@@ -185,10 +188,10 @@ class _Run:
     def links(self) -> list[LinkUse]:
         """Return the use of the links: host traffic as simulated, that inside the model as a constant."""
         background = self._model_traffic()
-        members = [[index] for index in range(len(self.network.links))]
         utilisation = self.network.utilisation()
         waiting = dict(enumerate(utilisation.waiting.tolist()))
-        return link_uses(self.cabling.cables, members, utilisation, waiting, background, lambda _: True)
+        cables, members = self.cabling.cables, self._members
+        return link_uses(cables, members, utilisation, waiting, background, lambda _: True)
 
     def _model_traffic(self) -> dict[int, float]:
         """Return the bytes by link that tensor and pipeline parts exchanged for all tokens."""

@@ -12,7 +12,7 @@ import numpy as np
 import simpy
 
 from planner.costs.pipeline import stage_times, update_times
-from planner.placement import TrainingOutcome, TrainingPlan, TrainingProblem, judge_training
+from planner.placement import TrainingOutcome, TrainingPlan, TrainingProblem, judge_plan
 from planner.simulate.cabling import Cable, Cabling
 from planner.simulate.carriers import Carrier, SharedLinks, Uncontended
 from planner.simulate.disturbed import disturbed_replicas, faulty_cabling
@@ -69,7 +69,7 @@ def simulate_training(
     Under a scenario the step is that of the slowest replica; the rank that is last holds up its stage.
     """
     scenario = scenario or Scenario(name="none")
-    outcome = judge_training(problem, plan.strategy, plan.layers, plan.ranks())
+    outcome = judge_plan(problem, plan)
     sound = Cabling(router or Router(problem.topology))
     cabling = faulty_cabling(problem, plan, scenario) if scenario.links else sound
     traffic = StepTraffic(problem, plan, outcome, cabling)
@@ -153,7 +153,7 @@ def step_model(
 ) -> StepModel:
     """Return the step of a plan: times of the cost model, and transfers between and within its stages."""
     costs, strategy = outcome.costs, plan.strategy
-    compute = stage_times(costs, 0, outcome.dense, outcome.moe) - costs.hop[0]
+    compute = stage_times(costs, 0, outcome.dense, outcome.moe, outcome.again) - costs.hop[0]
     share = float(costs.backward_share[0])
     hidden = costs.overlap * float(costs.hideable[0])
     fixed, whole = traffic.alpha / strategy.virtual, (traffic.alpha + traffic.beta) / strategy.virtual

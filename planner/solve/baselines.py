@@ -109,7 +109,7 @@ def even_time(problem: TrainingProblem, best: PlacedStrategy) -> float | None:
 def blind_time(problem: TrainingProblem, best: PlacedStrategy) -> float:
     """Return the step time when ranks are dealt over the innermost domains in turn, s."""
     devices = [problem.hierarchy.gpus[g] for g in dealt_order(problem, best.devices)]
-    return judge_training(problem, best.strategy, best.layers, devices).step_time
+    return judge_training(problem, best.strategy, best.layers, devices, best.again).step_time
 
 
 def dealt_order(problem: TrainingProblem | ServingProblem, devices: list[str]) -> IntArray:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.costs import StageCosts
 from planner.costs.pipeline import in_flight
 from planner.placement import Strategy, TrainingProblem, as_candidates
+from planner.placement.recompute import repeat_choices
 from planner.solve.bounds import step_bounds
 
 ROUNDING = 1e-9
-"""Share of a layer by which a stage may overflow, for rounding."""
-Segment = tuple[float, float, float, float]
-"""How many layers are alike, and the time, s, the bytes on the device and in host memory that each takes."""
+"""Share of its time and memory by which a stage may overflow, for rounding."""
+FloatArray = NDArray[np.float64]
 
 
 def may_beat(
@@ -48,7 +48,9 @@ class Filling:
     def __post_init__(self) -> None:
         costs, row, stages = self.costs, self.row, self.strategy.pp
         self.flight = in_flight(stages, self.strategy.virtual, int(costs.num_micro_batches[row]))
-        self.again = int(costs.again_layers[row])
+        choices = repeat_choices(self.problem) if self.strategy.recompute == "block" else [0]
+        self.choices = np.asarray(choices) * self.strategy.virtual
+        self.counts = np.arange(self.problem.model.layers + 1)
         self.number = {
             name: float(getattr(costs, name)[row])
             for name in (
@@ -63,9 +65,9 @@ class Filling:
 
     def reaches(self, seconds: float) -> bool:
         """Return whether stages of at most some time per micro-batch hold all layers."""
-        done, total = 0, self.problem.model.layers
+        done, total, leading = 0, self.problem.model.layers, self.problem.model.dense_layers
         for stage in range(self.strategy.pp):
-            most = self._most(stage, max(0, self.problem.model.dense_layers - done), seconds)
+            most = self._most(stage, max(0, leading - done) if leading < total else total, seconds)
             if most < self.strategy.virtual:
                 return False
             done += most
@@ -83,44 +85,41 @@ class Filling:
         if stage == last:
             room, host = room - float(costs.static_last[row]), host - float(costs.host_last[row])
             left -= float(costs.last[row])
-        if min(left + ROUNDING * seconds, room, host) < 0.0:
-            return -1
-        found = 0
-        for count, time, size, away in self._segments(stage, leading):
-            some = min(count, _times(left, time), _times(room, size), _times(host, away))
-            found += int(some)
-            if some < count:
-                break
-            left, room, host = left - some * time, room - some * size, host - some * away
-        return found
-
-    def _segments(self, stage: int, leading: int) -> list[Segment]:
-        """Return the runs of like layers that a stage would take: by kind, and repeated or not."""
-        total = self.problem.model.layers
-        ends = sorted({0, min(leading, total), min(self.again, total), total})
-        return [
-            (
-                float(end - start),
-                *self._layer(stage, "dense" if start < leading else "moe", start < self.again),
-            )
-            for start, end in pairwise(ends)
-        ]
-
-    def _layer(self, stage: int, kind: str, again: bool) -> tuple[float, float, float]:
         number, flight = self.number, float(self.flight[stage])
-        time = number[kind] + (self.slower if again else 0.0)
-        kept = max(0.0, number[f"kept_{kind}"] - (self.saved if again else 0.0))
-        away = number[f"host_{kind}"] + number[f"host_kept_{kind}"] * flight
-        return time, number[f"static_{kind}"] + kept * flight, away
+        dense = np.minimum(self.counts, leading)
+        moe = self.counts - dense
+
+        def needed(name: str) -> FloatArray:
+            return np.asarray(number[f"{name}dense"] * dense + number[f"{name}moe"] * moe)
+
+        over = needed("static_") + needed("kept_") * flight - room
+        again, enough = self._repeats(over, self.saved * flight)
+        away = needed("host_") + needed("host_kept_") * flight
+        slack = 1.0 + ROUNDING
+        time = needed("") + self.slower * again
+        good = enough & (time <= left * slack + ROUNDING * seconds) & (away <= host * slack)
+        return int(np.flatnonzero(good)[-1]) if good.any() else -1
+
+    def _repeats(self, over: FloatArray, saved: float) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Return for every count of layers how many a stage has to repeat, and whether that makes room.
+
+        Parameters
+        ----------
+        over
+            Bytes by which the layers exceed the room if none is repeated.
+        saved
+            By how many bytes less a repeated layer takes.
+        """
+        excess = over - ROUNDING * self.problem.capacity
+        least = (
+            np.ceil(np.maximum(excess, 0.0) / saved) if saved > 0.0 else np.where(excess > 0.0, np.inf, 0.0)
+        )
+        place = np.searchsorted(self.choices, least)
+        chosen = self.choices[np.minimum(place, len(self.choices) - 1)]
+        enough = (least <= self.counts) & (place < len(self.choices))
+        return np.minimum(chosen, self.counts).astype(float), enough
 
 
 def _kinds(dense: int, layers: int) -> dict[str, bool]:
     """Return which kinds of layer a model has."""
     return {"dense": dense > 0, "moe": dense < layers}
-
-
-def _times(room: float, each: float) -> float:
-    """Return how often something fits, as a whole number; always where it takes nothing."""
-    if each <= 0.0:
-        return float("inf")
-    return float(np.floor(max(room, 0.0) / each + ROUNDING))

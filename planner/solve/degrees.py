@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from planner.costs import Candidates, Spans
 from planner.costs.offload import OFFLOAD
-from planner.costs.strategy import OVERLAP, RECOMPUTE, SHARDING
+from planner.costs.strategy import BLOCK, OVERLAP, RECOMPUTE, SHARDING
 from planner.placement import TrainingProblem, broken_rules
+from planner.placement.recompute import repeat_choices
 from planner.topology import Hierarchy
 
 FloatArray = NDArray[np.float64]
@@ -27,7 +28,6 @@ MICRO_BATCH = (1, 2, 4, 8, 16)
 
 
 _NAMED = {"recompute": RECOMPUTE, "sharding": SHARDING, "overlap": OVERLAP, "offload": OFFLOAD}
-_FULL = RECOMPUTE.index("full")
 _OUTER = ("tp", "pp", "dp", "cp")
 
 
@@ -47,8 +47,8 @@ def degree_choices(problem: TrainingProblem) -> dict[str, list[int]]:
 
     The space: ``tp`` the divisors of the heads; ``pp`` powers of two and divisors of the layers and of the
     number of GPUs; ``dp`` divisors of the global batch; ``cp`` powers of two; ``ep`` divisors of the
-    experts; ``recompute_layers`` all. Nothing overlaps less than the stack can, and nothing is offloaded,
-    unless the job's lists allow it.
+    experts. Nothing overlaps less than the stack can, and nothing is offloaded, unless the job's lists
+    allow it.
     """
     model, job, gpus = problem.model, problem.job, problem.num_gpus
     limits, experts = job.degrees, model.experts.num_experts if model.experts else 1
@@ -64,7 +64,6 @@ def degree_choices(problem: TrainingProblem) -> dict[str, list[int]]:
         "recompute": list(range(len(RECOMPUTE))),
         "sharding": list(range(len(SHARDING))),
         "sequence_parallel": [0, 1],
-        "recompute_layers": list(range(model.layers)),
         "overlap": [0],
         "offload": [0],
     }
@@ -72,17 +71,16 @@ def degree_choices(problem: TrainingProblem) -> dict[str, list[int]]:
     for name, names in _NAMED.items():
         if chosen[name] is not None:
             chosen[name] = [names.index(item) for item in chosen[name]]
-    return {
+    found = {
         name: full[name] if chosen[name] is None else sorted({int(v) for v in chosen[name]}) for name in full
     }
+    if repeat_choices(problem)[-1:].sum() == 0:
+        found["recompute"] = [mode for mode in found["recompute"] if mode != BLOCK]
+    return found
 
 
 def strategies(problem: TrainingProblem) -> Candidates:
-    """Return every legal strategy of the space that the GPUs can hold.
-
-    Of strategies that differ in ``recompute_layers`` alone, the one with fewest, than which none is faster:
-    the search goes on from there.
-    """
+    """Return every legal strategy of the space that the GPUs can hold."""
     choices = degree_choices(problem)
     blocks = [block for block in _blocks(problem, choices) if len(block)]
     if not blocks:
@@ -93,11 +91,8 @@ def strategies(problem: TrainingProblem) -> Candidates:
 
 def _blocks(problem: TrainingProblem, choices: dict[str, list[int]]) -> Iterator[Candidates]:
     names = [name for name in choices if name not in _OUTER]
-    lists = {name: choices[name] for name in names} | {"recompute_layers": _fewest(choices)}
-    rest = np.asarray(list(product(*lists.values())), dtype=np.int64).reshape(-1, len(names))
-    mode, layers = rest[:, names.index("recompute")], rest[:, names.index("recompute_layers")]
-    whole = (mode == _FULL) & (0 not in choices["recompute_layers"])
-    rest = rest[np.where(layers > 0, mode == _FULL, ~whole)]
+    lists = [choices[name] for name in names]
+    rest = np.asarray(list(product(*lists)), dtype=np.int64).reshape(-1, len(names))
     for tp, pp, cp in product(choices["tp"], choices["pp"], choices["cp"]):
         room = problem.num_gpus // (tp * pp * cp)
         for dp in (d for d in choices["dp"] if d <= room):
@@ -105,18 +100,15 @@ def _blocks(problem: TrainingProblem, choices: dict[str, list[int]]) -> Iterator
             yield many.take(np.flatnonzero(~broken_rules(problem, many).any(axis=0)))
 
 
-def _fewest(choices: dict[str, list[int]]) -> list[int]:
-    """Return 0, which stands for all layers in full recompute, and the fewest layers of block recompute."""
-    return [0, *[count for count in choices["recompute_layers"] if count > 0][:1]]
-
-
 def configurations(problem: TrainingProblem, many: Candidates) -> int:
-    """Return how many strategies those of :func:`strategies` stand for."""
-    counts = np.asarray(degree_choices(problem)["recompute_layers"], dtype=np.int64)
-    block = many.recompute_layers > 0
-    most = (problem.model.layers - 1) // (many.pp[block] * many.virtual[block])
-    ends = np.searchsorted(counts, most, side="right")
-    return int((~block).sum() + (ends - np.searchsorted(counts, many.recompute_layers[block])).sum())
+    """Return how many strategies those of :func:`strategies` stand for.
+
+    Of block recompute only those count in which every stage repeats as many layers, fewer than all.
+    """
+    counts = repeat_choices(problem)
+    most = (problem.model.layers - 1) // (many.pp[many.block] * many.virtual[many.block])
+    alike = np.searchsorted(counts, most, side="right") - np.searchsorted(counts, 1)
+    return int((~many.block).sum() + np.maximum(alike, 1).sum())
 
 
 def _with_degrees(tp: int, pp: int, dp: int, cp: int, rest: IntArray) -> Candidates:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import numpy as np
 
 from planner.placement import (
     Decision,
@@ -13,10 +16,11 @@ from planner.placement import (
     Strategy,
     TrainingPlan,
     TrainingProblem,
-    judge_training,
+    judge_plan,
     limits_broken,
 )
 from planner.placement.pools import PlacedPool, judge_service, service_problems
+from planner.placement.recompute import repeat_choices
 from planner.placement.training import training_memory_problems, training_problems
 from planner.solve.serving import PlacedService
 from planner.solve.training import PlacedStrategy
@@ -41,11 +45,13 @@ def hinted_training(problem: TrainingProblem, plan: JobPlan) -> PlacedStrategy:
     strategy = plan.strategy
     micro_batches = problem.job.global_batch // max(1, strategy.dp * strategy.micro_batch)
     current = plan.model_copy(update={"num_micro_batches": micro_batches})
-    _refuse([*training_problems(problem, current), *excluded(problem, strategy)])
-    outcome = judge_training(problem, strategy, plan.layers, plan.ranks())
+    broken = [*training_problems(problem, current), *excluded(problem, strategy)]
+    _refuse([*broken, *_excluded_repeats(problem, plan)])
+    outcome = judge_plan(problem, plan)
     unfit = training_memory_problems(problem, current, outcome)
     _refuse([text for text in unfit if " needs " in text])
-    return PlacedStrategy(strategy, list(plan.layers), plan.ranks(), outcome.step_time)
+    again = tuple(plan.recompute_layers)
+    return PlacedStrategy(strategy, list(plan.layers), plan.ranks(), outcome.step_time, again)
 
 
 def hinted_serving(problem: ServingProblem, plan: JobPlan) -> PlacedService:
@@ -88,13 +94,19 @@ def excluded(problem: TrainingProblem | ServingProblem, strategy: Strategy) -> l
             continue
         if not serving and field == "replicas":
             continue
-        if field == "recompute_layers" and strategy.recompute != "full":
-            continue  # the list is for full recompute alone
         value = getattr(strategy, name)
         if value not in allowed:
             shown = ", ".join(map(str, allowed))
             found.append(f"{field} is {value}, and has to be one of {shown}")
     return found
+
+
+def _excluded_repeats(problem: TrainingProblem, plan: TrainingPlan) -> Iterator[str]:
+    """Yield the stages that repeat a number of layers that the job's list excludes, as sentences."""
+    allowed = repeat_choices(problem) * plan.strategy.virtual
+    for stage, (count, layers) in enumerate(zip(plan.recompute_layers, plan.layers, strict=False)):
+        if count not in np.minimum(allowed, layers):
+            yield f"stage {stage} recomputes {count} layers, which recompute_layers excludes"
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _solve_training(
 
 def training_plan(problem: TrainingProblem, best: PlacedStrategy) -> TrainingPlan:
     """Return the plan record of a placed strategy."""
-    outcome = judge_training(problem, best.strategy, best.layers, best.devices)
+    outcome = judge_training(problem, best.strategy, best.layers, best.devices, best.again)
     nodes = dict.fromkeys(device.split("/", 1)[0] for device in best.devices)
     machines = {
         problem.topology.node_of[node].machine.name: problem.topology.node_of[node].machine for node in nodes
@@ -112,6 +112,7 @@ def training_plan(problem: TrainingProblem, best: PlacedStrategy) -> TrainingPla
         strategy=best.strategy,
         num_micro_batches=problem.job.global_batch // (best.strategy.dp * best.strategy.micro_batch),
         layers=best.layers,
+        recompute_layers=list(best.again),
         devices=compress(best.devices),
         bindings=[binding for machine in machines.values() for binding in gpu_bindings(machine)],
         memory=memory_records(problem, outcome),

@@ -1,8 +1,9 @@
 """Re-plan a training job after a failure so that few GPUs have to load other weights.
 
 The way in which the model is cut stays: tensor and pipeline degrees, chunks, experts and the layers of every
-stage. Replicas, context parts and the switches that move no weights are free. Candidates are priced exactly,
-since their layers are known, and visited in order; CP-SAT finds the ranks' domains with the fewest moves.
+stage. Replicas, context parts and the switches that move no weights are free; block recompute repeats the
+fewest layers that fit. Candidates are priced exactly, since their layers are known, and visited in order;
+CP-SAT finds the ranks' domains with the fewest moves.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from planner.placement import (
     as_strategy,
     judge_training,
 )
+from planner.placement.recompute import fewest_repeated
 from planner.placement.training import fits
 from planner.solve.budget import Budget
 from planner.solve.degrees import Chain, as_spans, level_sizes, strategies, with_spans
@@ -32,7 +34,7 @@ from planner.solve.engine import run_model
 from planner.solve.expressions import add_up
 from planner.solve.layout import IntArray, LayoutModel, weaker_chains
 from planner.solve.moves import Role, fewest_moves, rank_roles, roles_of
-from planner.solve.training import PlacedStrategy, TrainingSearch, as_chain
+from planner.solve.training import PlacedStrategy, TrainingSearch, as_chain, as_placed
 
 MOST_BOOLEANS = 20_000
 """Most pairs of rank and domain for which CP-SAT looks for a layout."""
@@ -179,7 +181,6 @@ class KeepingSearch:
         """Return the strategies with the plan's cut that may fit in memory, which no placement changes."""
         old, job = self.kept.plan.strategy, self.problem.job
         held = {name: [getattr(old, name)] for name in ("tp", "pp", "virtual", "ep")}
-        held["recompute_layers"] = sorted({0, old.recompute_layers})
         degrees = job.degrees.model_copy(update=held)
         part = replace(self.problem, job=job.model_copy(update={"degrees": degrees}))
         many = TrainingSearch(part, self.budget).fitting(strategies(part))
@@ -221,7 +222,11 @@ class KeepingSearch:
         costs = stage_costs(problem.shape, many, spans, problem.kernels, problem.fabric, problem.calibration)
         dense, moe = split_kinds(np.asarray(self.kept.layers, dtype=np.int64), problem.model.dense_layers)
         virtual = self.kept.plan.strategy.virtual
-        return [step_time(costs, row, virtual, dense, moe) for row in range(len(many))]
+        found = []
+        for row in range(len(many)):
+            again = fewest_repeated(problem, as_strategy(many, row), costs, row, dense, moe)
+            found.append(step_time(costs, row, virtual, dense, moe, again))
+        return found
 
     def _place(self, strategy: Strategy, chain: Chain, seconds: float, limit: int) -> None:
         self.visited += 1
@@ -232,7 +237,7 @@ class KeepingSearch:
             if not fits(self.problem, outcome):
                 return
             if outcome.step_time < self.incumbent:
-                self.best = PlacedStrategy(strategy, list(self.kept.layers), devices, outcome.step_time)
+                self.best = as_placed(strategy, devices, outcome)
             if outcome.step_time <= seconds * (1 + TOLERANCE):
                 return
         if not proven:

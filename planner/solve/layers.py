@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from ortools.sat.python import cp_model
 from planner.costs import StageCosts
 from planner.costs.pipeline import host_memory, in_flight, split_kinds, stage_memory, step_time
 from planner.placement import Strategy, TrainingProblem
+from planner.placement.recompute import fewest_repeated, repeat_choices
 from planner.solve.bottleneck import may_beat
 from planner.solve.budget import Budget
 from planner.solve.engine import run_model
@@ -31,16 +32,18 @@ ROUNDING = 1e-5
 class Split:
     """Layers per stage, the step time, s, and a proven lower bound of it.
 
-    Without layers nothing was found in time, and the step time is infinite.
+    Without layers nothing was found in time, and the step time is infinite. ``again`` are the layers that
+    each stage repeats under block recompute, empty without it.
     """
 
     layers: list[int]
     seconds: float
     bound: float
+    again: tuple[int, ...] = ()
 
 
 class LayerModel:
-    """Choose ``layers[s]`` so that the step is shortest and every stage fits."""
+    """Choose ``layers[s]``, and how many of them are repeated, so that the step is shortest and all fits."""
 
     def __init__(self, problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int) -> None:
         self.problem, self.strategy, self.costs, self.row = problem, strategy, costs, row
@@ -49,7 +52,8 @@ class LayerModel:
         self.layers = [self.model.new_int_var(strategy.virtual, total, f"layers[{s}]") for s in range(stages)]
         self.model.add(add_up(self.layers) == total)
         self.dense = self._dense_parts()
-        self.again = self._repeated_parts()
+        self.repeats = self._repeats()
+        self.again = [self._repeated_parts(s) for s in range(stages)]
         self.times = [self._stage_time(s) for s in range(stages)]
         self._fit_in_memory()
         self._minimise_step()
@@ -72,21 +76,33 @@ class LayerModel:
             before = upto
         return parts
 
-    def _repeated_parts(self) -> list[tuple[Expression, Expression]]:
-        """Return the dense and expert layers of every stage that block recompute repeats: the first ones."""
-        most, total = int(self.costs.again_layers[self.row]), self.problem.model.layers
-        leading, found = self.problem.model.dense_layers, list[tuple[Expression, Expression]]()
+    def _repeats(self) -> list[Expression]:
+        """Return the layers of every stage that block recompute repeats: as many of each of its chunks."""
+        if self.strategy.recompute != "block":
+            return [0] * len(self.layers)
+        total, choices = self.problem.model.layers, repeat_choices(self.problem)
+        if self.strategy.virtual == 1 and len(choices) > total:
+            found = [self.model.new_int_var(0, total, f"again[{s}]") for s in range(len(self.layers))]
+            for repeats, count in zip(found, self.layers, strict=True):
+                self.model.add(repeats <= count)
+            return list(found)
+        values = cp_model.Domain.from_values(choices.tolist())
+        parts: list[Expression] = []
         for stage, count in enumerate(self.layers):
-            repeated: Expression = most
-            if most > self.strategy.virtual:
-                repeated = self._least(f"again[{stage}]", count, most, total)
-            dense: Expression = 0
-            if leading == total:
-                dense = repeated
-            elif leading and most:
-                dense = self._least(f"again_dense[{stage}]", repeated, self.dense[stage], most)
-            found.append((dense, repeated - dense))
-        return found
+            each = self.model.new_int_var_from_domain(values, f"again_of_chunk[{stage}]")
+            parts.append(self._least(f"again[{stage}]", count, self.strategy.virtual * each, total))
+        return parts
+
+    def _repeated_parts(self, stage: int) -> tuple[Expression, Expression]:
+        """Return the dense and the expert layers that are repeated: the first ones of a stage."""
+        leading, total = self.problem.model.dense_layers, self.problem.model.layers
+        repeats = self.repeats[stage]
+        dense: Expression = 0
+        if leading == total:
+            dense = repeats
+        elif leading and self.strategy.recompute == "block":
+            dense = self._least(f"again_dense[{stage}]", repeats, self.dense[stage], leading)
+        return dense, repeats - dense
 
     def _least(self, name: str, first: Expression, second: Expression, most: int) -> cp_model.IntVar:
         variable = self.model.new_int_var(0, most, name)
@@ -204,12 +220,7 @@ def best_split(
     may be no layers at all.
     """
     if strategy.pp == 1:
-        layers = [problem.model.layers]
-        return (
-            _as_split(problem, strategy, costs, row, layers)
-            if _fits(problem, strategy, costs, row, layers)
-            else None
-        )
+        return _as_split(problem, strategy, costs, row, [problem.model.layers])
     if not may_beat(problem, strategy, costs, row, below):
         return None
     layered = LayerModel(problem, strategy, costs, row)
@@ -224,10 +235,11 @@ def best_split(
     if status == cp_model.UNKNOWN:
         return Split([], float("inf"), max(bound, 0.0))
     found = [solver.value(variable) for variable in layered.layers]
-    split = _as_split(problem, strategy, costs, row, found)
-    if status == cp_model.OPTIMAL:
+    again = [solver.value(repeats) for repeats in layered.repeats]
+    split = _as_split(problem, strategy, costs, row, found, again)
+    if status == cp_model.OPTIMAL or split is None:
         return split
-    return Split(split.layers, split.seconds, min(split.seconds, bound))
+    return replace(split, bound=min(split.seconds, bound))
 
 
 def balanced(problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int) -> list[int]:
@@ -246,19 +258,26 @@ def balanced(problem: TrainingProblem, strategy: Strategy, costs: StageCosts, ro
     return [int(count) for count in layers]
 
 
-def _fits(
-    problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int, layers: list[int]
-) -> bool:
+def _as_split(
+    problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int, layers: list[int],
+    again: list[int] | None = None,
+) -> Split | None:  # fmt: skip
+    """Return a split with its exact step time, ``None`` where it does not fit.
+
+    The layers that it repeats are the given ones or the fewest, whichever takes less.
+    """
     dense, moe = split_kinds(np.asarray(layers, dtype=np.int64), problem.model.dense_layers)
     flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[row]))
-    total = np.asarray(sum(stage_memory(costs, row, dense, moe, flight).values()))
-    host = host_memory(costs, row, dense, moe, flight)
-    return bool((total <= problem.capacity).all() and (host <= problem.shape.host.memory).all())
-
-
-def _as_split(
-    problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int, layers: list[int]
-) -> Split:
-    dense, moe = split_kinds(np.asarray(layers, dtype=np.int64), problem.model.dense_layers)
-    seconds = step_time(costs, row, strategy.virtual, dense, moe)
-    return Split(layers, seconds, seconds)
+    if (host_memory(costs, row, dense, moe, flight) > problem.shape.host.memory).any():
+        return None
+    choices = [fewest_repeated(problem, strategy, costs, row, dense, moe)]
+    if again is not None:
+        choices.append(np.asarray(again, dtype=np.int64))
+    found: Split | None = None
+    for choice in choices:
+        total = np.asarray(sum(stage_memory(costs, row, dense, moe, flight, choice).values()))
+        seconds = step_time(costs, row, strategy.virtual, dense, moe, choice)
+        if (total <= problem.capacity).all() and (found is None or seconds < found.seconds):
+            block = strategy.recompute == "block"
+            found = Split(layers, seconds, seconds, tuple(choice.tolist()) if block else ())
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from planner.costs import Candidates, StageCosts, stage_costs
 from planner.costs.strategy import Setting
 from planner.costs.training import stage_bytes
-from planner.placement import Strategy, TrainingProblem, as_strategy, judge_training
+from planner.placement import Strategy, TrainingOutcome, TrainingProblem, as_strategy, judge_training
 from planner.placement.training import model_flops
 from planner.solve.bounds import compute_bound, may_fit, step_time_bounds
 from planner.solve.budget import Budget
-from planner.solve.degrees import Chain, as_spans, degree_choices, level_sizes, strategies, with_spans
-from planner.solve.layers import best_split
+from planner.solve.degrees import Chain, as_spans, level_sizes, strategies, with_spans
+from planner.solve.layers import Split, best_split
 from planner.solve.layout import exact_layout, nested_layout, weaker_chains
 
 FloatArray = NDArray[np.float64]
@@ -31,12 +31,16 @@ AHEAD = 64
 
 @dataclass(frozen=True)
 class PlacedStrategy:
-    """A strategy with its layers and devices, and the judge's step time, s."""
+    """A strategy with its layers and devices, and the judge's step time, s.
+
+    ``again`` are the layers that each stage repeats under block recompute, empty without it.
+    """
 
     strategy: Strategy
     layers: list[int]
     devices: list[str]
     seconds: float
+    again: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,6 @@ class TrainingSearch:
         self._batches: list[Priced] = []
         self._queue: list[tuple[float, int, int]] = []
         self._ahead: dict[int, tuple[int, StageCosts]] = {}
-        self.repeats = np.asarray(degree_choices(self.problem)["recompute_layers"], dtype=np.int64)
         self._layouts: dict[tuple[tuple[int, ...], Chain], tuple[IntArray | None, bool]] = {}
         self._seen: set[tuple[Strategy, Chain]] = set()
 
@@ -121,40 +124,13 @@ class TrainingSearch:
             self.queue(Priced(bounds[kept], spread.take(kept), shares[kept]))
 
     def fitting(self, many: Candidates) -> Candidates:
-        """Return the strategies that may fit in memory, which does not depend on their placement.
-
-        Block recompute starts from the fewest layers that make room, found by halving.
-        """
-        block = many.recompute_layers > 0
-        fits = np.zeros(len(many), dtype=np.bool_)
-        others = np.flatnonzero(~block)
-        fits[others] = self._may_fit(many.take(others))
-        rows = np.flatnonzero(block)
-        layers = many.recompute_layers.copy()
-        if len(rows):
-            layers[rows], fits[rows] = self._fewest_layers(many.take(rows))
-        self.fits_somewhere |= bool(fits.any())
-        return replace(many, recompute_layers=layers).take(np.flatnonzero(fits))
-
-    def _may_fit(self, many: Candidates) -> NDArray[np.bool_]:
-        if not len(many):
-            return np.zeros(0, dtype=np.bool_)
+        """Return the strategies that may fit in memory, which does not depend on their placement."""
         problem = self.problem
         together = as_spans(many, np.ones((len(many), len(self.levels), 6), dtype=np.int64))
         setting = Setting(problem.shape, many, together, problem.kernels, problem.fabric, problem.calibration)
-        return may_fit(problem, many, stage_bytes(setting))
-
-    def _fewest_layers(self, many: Candidates) -> tuple[IntArray, NDArray[np.bool_]]:
-        """Return the fewest layers that block recompute has to repeat, and whether any number makes room."""
-        counts = self.repeats
-        most = (self.problem.model.layers - 1) // (many.pp * many.virtual)
-        low, high = np.searchsorted(counts, many.recompute_layers), np.searchsorted(counts, most, "right") - 1
-        fits = self._may_fit(replace(many, recompute_layers=counts[high]))
-        while (low < high).any():
-            middle = (low + high) // 2
-            enough = self._may_fit(replace(many, recompute_layers=counts[middle]))
-            low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
-        return counts[high], fits
+        fits = may_fit(problem, many, stage_bytes(setting))
+        self.fits_somewhere |= bool(fits.any())
+        return many.take(np.flatnonzero(fits))
 
     def _costs(self, many: Candidates, shares: IntArray) -> StageCosts:
         problem = self.problem
@@ -197,7 +173,6 @@ class TrainingSearch:
         self.visited += 1
         if not self._place(strategy, chain, costs):
             self._weaken(one, chain)
-        self._repeat_more(one, chain, costs)
 
     def _costs_of(self, number: int, row: int) -> StageCosts:
         """Return the costs of a queued candidate; those of its batch are worked out some at a time."""
@@ -206,22 +181,6 @@ class TrainingSearch:
             rows = np.arange(start, min(start + AHEAD, len(batch.bounds)))
             self._ahead[number] = start, self._costs(batch.many.take(rows), batch.shares[rows])
         return self._ahead[number][1].take(np.asarray([row - start]))
-
-    def _repeat_more(self, one: Candidates, chain: Chain, costs: StageCosts) -> None:
-        """Queue the strategy with the next larger number of layers that block recompute repeats.
-
-        Its costs are the same but for that number.
-        """
-        done = int(one.recompute_layers[0])
-        place = int(np.searchsorted(self.repeats, done, side="right"))
-        if done == 0 or place == len(self.repeats):
-            return
-        more = replace(one, recompute_layers=self.repeats[place : place + 1])
-        costs = replace(costs, again_layers=more.recompute_layers * more.virtual)
-        bound = float(step_time_bounds(self.problem, more, costs)[0])
-        legal = more.recompute_layers * more.pp * more.virtual < self.problem.model.layers
-        if legal[0] and bound < self.incumbent * (1 - TOLERANCE):
-            self.queue(Priced(np.asarray([bound]), more, np.asarray([chain])), costs)
 
     def _place(self, strategy: Strategy, chain: Chain, costs: StageCosts) -> bool:
         """Place a strategy; return whether nothing is left to try with weaker chains."""
@@ -234,12 +193,10 @@ class TrainingSearch:
         if not split.layers:
             return True
         gpus = nested_layout(strategy, chain, problem.hierarchy)
-        if gpus is not None and self._accept(strategy, split.layers, gpus) <= split.seconds * (1 + TOLERANCE):
+        if gpus is not None and self._accept(strategy, split, gpus) <= split.seconds * (1 + TOLERANCE):
             return True
         exact, proven = self._exact_layout(strategy, chain)
-        if exact is not None and self._accept(strategy, split.layers, exact) <= split.seconds * (
-            1 + TOLERANCE
-        ):
+        if exact is not None and self._accept(strategy, split, exact) <= split.seconds * (1 + TOLERANCE):
             return True
         if not proven:
             self.unresolved.append(split.bound)
@@ -267,12 +224,19 @@ class TrainingSearch:
         order = np.argsort(bounds, kind="stable")
         self.queue(Priced(bounds[order], many, shares[order]), costs.take(order))
 
-    def _accept(self, strategy: Strategy, layers: list[int], gpus: IntArray) -> float:
+    def _accept(self, strategy: Strategy, split: Split, gpus: IntArray) -> float:
         devices = [self.problem.hierarchy.gpus[gpu] for gpu in gpus]
-        seconds = judge_training(self.problem, strategy, layers, devices).step_time
-        if seconds < self.incumbent:
-            self.best = PlacedStrategy(strategy, layers, devices, seconds)
-        return seconds
+        outcome = judge_training(self.problem, strategy, split.layers, devices, split.again)
+        if outcome.step_time < self.incumbent:
+            self.best = as_placed(strategy, devices, outcome)
+        return outcome.step_time
+
+
+def as_placed(strategy: Strategy, devices: list[str], outcome: TrainingOutcome) -> PlacedStrategy:
+    """Return a strategy as the judge sees it on some devices."""
+    layers = [int(count) for count in outcome.dense + outcome.moe]
+    again = tuple(int(count) for count in outcome.again) if strategy.recompute == "block" else ()
+    return PlacedStrategy(strategy, layers, devices, outcome.step_time, again)
 
 
 def as_chain(shares: IntArray) -> Chain:

@@ -11,7 +11,7 @@ from planner.placement import Decision, ServingProblem, Strategy, TrainingProble
 from planner.placement.pools import AGGREGATED, DISAGGREGATED, allowed_pools
 from planner.solve.budget import Budget
 from planner.solve.pools import PoolSearch
-from planner.solve.serving import PlacedService, ServingSearch, serving_strategies
+from planner.solve.serving import TOLERANCE, PlacedService, ServingSearch, serving_strategies
 from planner.solve.training import PlacedStrategy, TrainingSearch, best_among, cheapest
 from planner.solve.why_host import host_decisions
 
@@ -91,7 +91,7 @@ def _reason(problem: TrainingProblem, best: PlacedStrategy, other: PlacedStrateg
     """Name the part of the step that grows most in the alternative."""
     parts = []
     for plan in (best, other):
-        outcome = judge_training(problem, plan.strategy, plan.layers, plan.devices)
+        outcome = judge_training(problem, plan.strategy, plan.layers, plan.devices, plan.again)
         parts.append(prediction(problem, plan.strategy, outcome).breakdown)
     names = {*parts[0], *parts[1]}
     grown = {name: parts[1].get(name, 0.0) - parts[0].get(name, 0.0) for name in names}
@@ -131,7 +131,7 @@ def serving_decisions(
         found.append(
             Decision(
                 decision=title, chosen=str(chosen), alternative=str(getattr(search.best.strategy, name)),
-                loss=search.best.value / best.value - 1.0, reason=_service_reason(best, search.best),
+                loss=search.best.value / best.value - 1.0, reason=_service_reason(problem, best, search.best),
             )
         )  # fmt: skip
     return [*found, *_transfer_decisions(best), *host_decisions(problem, best)]
@@ -160,7 +160,7 @@ def _pool_decisions(
             alternative = (other.prefill.strategy, other.strategy)[place]
             yield Decision(
                 decision=decision, chosen=str(chosen), alternative=str(getattr(alternative, name)),
-                loss=other.value / best.value - 1.0, reason=_service_reason(best, other),
+                loss=other.value / best.value - 1.0, reason=_service_reason(problem, best, other),
             )  # fmt: skip
 
 
@@ -183,20 +183,34 @@ def pool_decision(
     return [
         Decision(
             decision="pools", chosen=chosen, alternative=alternative, loss=loss,
-            reason="breaks a limit" if other is None else _service_reason(best, other),
+            reason="breaks a limit" if other is None else _service_reason(problem, best, other),
         )
     ]  # fmt: skip
 
 
-def _service_reason(best: PlacedService, other: PlacedService) -> str:
+def _service_reason(problem: ServingProblem, best: PlacedService, other: PlacedService) -> str:
+    """Say what makes the alternative worse: more GPUs, or the part that grows most."""
+    needs, own = _gpus(other), _gpus(best)
+    if problem.job.objective != "p99_latency" and needs != own:
+        return f"needs {needs} GPUs to hold the limits instead of {own}"
     pairs = {
         "prefill": (best.outcome.model.prefill[0], other.outcome.model.prefill[0]),
         "decode step": (best.outcome.model.decode[0], other.outcome.model.decode[0]),
         "CPU part": (max(best.outcome.host.values()), max(other.outcome.host.values())),
         "p99 of the first token": (best.outcome.ttft_p99, other.outcome.ttft_p99),
+        "p99 of the latency": (best.outcome.latency_p99, other.outcome.latency_p99),
     }
-    name = max(pairs, key=lambda key: float(pairs[key][1]) / max(float(pairs[key][0]), 1e-12))
+    grown = {name: float(late) / max(float(early), 1e-12) for name, (early, late) in pairs.items()}
+    name = max(grown, key=lambda key: grown[key])
+    if grown[name] <= 1.0 + TOLERANCE:
+        return "equal in every part"
     return f"{name} {float(pairs[name][1]):.3g} s instead of {float(pairs[name][0]):.3g} s"
+
+
+def _gpus(placed: PlacedService) -> int:
+    """Return the GPUs of a service, those of its pool for prompts included."""
+    prefill = placed.prefill
+    return placed.strategy.num_ranks + (0 if prefill is None else prefill.strategy.num_ranks)
 
 
 def _transfer_decisions(best: PlacedService) -> list[Decision]:

@@ -18,6 +18,7 @@ from planner.placement.mixed import AnyProblem
 from planner.schema import load, presets
 from planner.study.hosts import clashing_cores, stated_part
 from planner.study.inputs import Documents, Sources, Study, load_documents
+from planner.study.link_loads import misstated_links
 from planner.study.mixed import mixed_problem
 from planner.workload import ResolvedJob
 
@@ -109,7 +110,8 @@ def _placed(plan: Plan, name: str) -> JobPlan:
 
 def check_study(study: Study) -> list[str]:
     """Return every rule that the plan of a study breaks, as sentences."""
-    return [*check(study.problems, study.plan), *clashing_cores(study.plan)]
+    found = [*check(study.problems, study.plan), *clashing_cores(study.plan)]
+    return found or list(misstated_links(study))
 
 
 def study_of(documents: Documents, plan: Plan) -> Study:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from planner.costs.strategy import BLOCK
 from planner.errors import InfeasibleError, NoPlanError
 from planner.placement import Baseline, Decision, JobPlan, Problem, TrainingPlan
 from planner.placement.mixed import (
@@ -24,7 +25,7 @@ from planner.solve.mixed.space import mixed_strategies, price
 from planner.study.inputs import Documents
 from planner.workload import ResolvedJob, TrainingJob, Transformer
 
-PLAIN = {"virtual": 1, "ep": 1, "recompute_layers": 0, "overlap": 0, "offload": 0}
+PLAIN = {"virtual": 1, "ep": 1, "overlap": 0, "offload": 0}
 """What every mixed plan has of the degrees that it does not choose."""
 
 
@@ -43,7 +44,8 @@ def mixed_problem(documents: Documents, resolved: ResolvedJob) -> MixedTrainingP
         return None
     problem = make_mixed_problem(job, model, topology, documents.calibration)
     choices = degree_choices(problem.kinds[0])
-    return problem if all(value in choices[name] for name, value in PLAIN.items()) else None
+    plain = all(value in choices[name] for name, value in PLAIN.items())
+    return problem if plain and choices["recompute"] != [BLOCK] else None
 
 
 def best_with_mixed(

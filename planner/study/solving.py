@@ -2,54 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from planner import __version__
 from planner.errors import InfeasibleError, NoPlanError, PlanError, WorkloadError
 from planner.placement import (
     Decision,
-    EnsemblePlan,
-    EnsembleProblem,
     JobPlan,
-    LinkLoad,
     Objective,
-    OperatorsPlan,
-    OperatorsProblem,
     Plan,
     Problem,
-    RecommenderPlan,
-    RecommenderProblem,
-    ServingPlan,
-    ServingProblem,
     Solver,
-    TrainingPlan,
-    TrainingProblem,
     check,
     groups_for,
     make_problem,
 )
-from planner.placement.ensemble_flows import ensemble_flows
-from planner.placement.exchanges import recommender_flows
-from planner.placement.flows import link_loads, representative_nodes, serving_flows, training_flows
-from planner.placement.graph_flows import operator_flows
-from planner.placement.mixed import AnyProblem, MixedTrainingProblem
+from planner.placement.mixed import AnyProblem
 from planner.placement.provenance import assumed_share
 from planner.solve import Budget, JobSolution, solve_job
 from planner.solve.budget import never
 from planner.solve.cuts import AnyCut
 from planner.study.hosts import clashing_cores
 from planner.study.inputs import Documents, Sources, Study, load_documents
+from planner.study.link_loads import busiest_links
 from planner.study.mixed import best_with_mixed, mixed_problem
 from planner.study.sharing import ShareSearch, make_share
 from planner.study.wishes import NO_WISHES, Wishes
-from planner.topology import Router, Topology
 from planner.workload import ResolvedJob
 
 GRACE = 10.0
 """Time to place the jobs on shares that are settled when the budget is over, s."""
-NUM_LINKS = 256
-"""Most links that a plan lists: enough to colour the pictures of a report."""
 
 
 @dataclass(frozen=True)
@@ -296,41 +279,3 @@ def _proof(how: str, *, proven: bool) -> str:
         "No plan of the search space is below the bound; the gap stays open because the time ended or a "
         f"layout could be neither built nor excluded. {how[0].upper()}{how[1:]}."
     )
-
-
-def busiest_links(topology: Topology, placed: Mapping[str, tuple[AnyProblem, JobPlan]]) -> list[LinkLoad]:
-    """Return the links under the traffic of all jobs, busiest first, as many as the picture needs.
-
-    Training traffic is symmetric over nodes; two representative nodes stand for all.
-    """
-    router = Router(topology)
-    total: dict[tuple[str, str], LinkLoad] = {}
-    for problem, plan in placed.values():
-        for link in _loads(problem, plan, router):
-            old = total.get((link.source, link.target))
-            load = link.load + (old.load if old else 0.0)
-            update = {"load": load, "utilisation": load / link.rate}
-            total[link.source, link.target] = link.model_copy(update=update)
-    ordered = sorted(total.values(), key=lambda link: (-link.utilisation, link.source, link.target))
-    return ordered[:NUM_LINKS]
-
-
-def _loads(problem: AnyProblem, plan: JobPlan, router: Router) -> list[LinkLoad]:
-    every = 10**9
-    if isinstance(problem, MixedTrainingProblem):
-        problem = problem.kinds[0]  # bytes sent do not depend on the device
-    if isinstance(problem, TrainingProblem) and isinstance(plan, TrainingPlan):
-        nodes = representative_nodes(plan.strategy, plan.ranks())
-        return link_loads(training_flows(problem, plan, nodes), router, plan.prediction.step_time, every)
-    if isinstance(problem, ServingProblem) and isinstance(plan, ServingPlan):
-        return link_loads(serving_flows(problem, plan), router, 1.0, every)
-    if isinstance(problem, OperatorsProblem) and isinstance(plan, OperatorsPlan):
-        latency = plan.prediction.latency if plan.objective == "latency" else None
-        seconds = latency or plan.prediction.interval
-        return link_loads(operator_flows(problem, plan), router, seconds, every) if seconds > 0.0 else []
-    if isinstance(problem, EnsembleProblem) and isinstance(plan, EnsemblePlan):
-        return link_loads(list(ensemble_flows(problem, plan)), router, 1.0, every)
-    if isinstance(problem, RecommenderProblem) and isinstance(plan, RecommenderPlan):
-        flows = list(recommender_flows(problem, plan))
-        return link_loads(flows, router, plan.prediction.iteration_time, every)
-    return []

@@ -14,7 +14,7 @@ from planner.workload.operators import OperatorsJob
 from planner.workload.stages import CpuStage
 from planner.workload.tables import RecommenderJob
 
-Recompute = Literal["none", "selective", "full"]
+Recompute = Literal["none", "selective", "full", "block"]
 
 
 def _preset_or_dims(value: object) -> object:
@@ -101,7 +101,8 @@ class Degrees(Record):
     Attributes
     ----------
     recompute_layers
-        Layers per chunk of a stage that full recompute repeats, the first ones; 0 for all of them.
+        Of ``block`` recompute: how many layers of each chunk, the first ones, a stage may choose to
+        recompute; any number when absent, one and the same for all stages where a single one is listed.
     overlap
         What communication may hide behind compute: ``all`` when absent, as nothing is faster with less.
     offload

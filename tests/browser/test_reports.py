@@ -9,6 +9,10 @@ from click.testing import CliRunner
 
 from benchmarks.studies import STUDIES
 from planner.cli import cli
+from planner.report.heat_map import mean_use
+from planner.report.palette import load_step
+from planner.schema import load
+from planner.simulate.result import SimulationResult
 from tests.browser.conftest import PHONE, Opened, Reader
 from tests.browser.pages import CONTRAST, INVISIBLE, OVERFLOWING, ask, load_seconds
 
@@ -74,6 +78,55 @@ def test_slider_zooms_the_timeline(reader: Reader, report: Path) -> None:
             page.keyboard.press("ArrowRight")
         assert canvas.evaluate("canvas => canvas.clientWidth") > 1.9 * before
         assert ask(page, OVERFLOWING) == []
+        sound(opened)
+
+
+def restless(report: Path) -> bool:
+    """Return whether the simulation beside a page saw a link whose colour changes over time."""
+    result = load(report.parent / "simulation.yaml", SimulationResult)
+    return any(len({load_step(use) for use in mean_use(link, result.horizon)}) > 1 for link in result.links)
+
+
+WIRES = """() => [...document.querySelectorAll("[data-series]")].map((each) => each.getAttribute("class"))"""
+
+
+def test_slider_over_time_colours_the_links(reader: Reader, report: Path) -> None:
+    """By keyboard the map shows one interval after the other, in words too; at the left end the whole run."""
+    with reader.open(report) as opened:
+        page = opened.page
+        slider, said = page.get_by_role("slider", name="Time"), page.locator("#moment-text")
+        assert slider.count() == restless(report)
+        if not slider.count():
+            return
+        whole, seen = ask(page, WIRES), set()
+        assert said.inner_text() == "mean of the whole run"
+        slider.focus()
+        for _ in range(96):
+            page.keyboard.press("ArrowRight")
+            seen.add(tuple(ask(page, WIRES)))
+        assert len(seen) > 1
+        assert " s to " in (slider.get_attribute("aria-valuetext") or "")
+        assert "drawn links at 50 % or more; busiest " in said.inner_text()
+        page.keyboard.press("Home")
+        assert ask(page, WIRES) == whole
+        assert said.inner_text() == "mean of the whole run"
+        sound(opened)
+
+
+def test_the_map_plays_and_pauses(reader: Reader, report: Path) -> None:
+    """A button runs through the intervals until it is pressed again."""
+    with reader.open(report) as opened:
+        page = opened.page
+        moment = page.locator("#moment")
+        assert moment.count() == restless(report)
+        if not moment.count():
+            return
+        page.get_by_role("button", name="Play").press("Enter")
+        page.locator("#moment[aria-valuetext*=' to ']").wait_for()
+        page.get_by_role("button", name="Pause").press("Enter")
+        at = moment.input_value()
+        page.wait_for_timeout(300)
+        assert int(at) > 0 and moment.input_value() == at
         sound(opened)
 
 

@@ -7,6 +7,7 @@ from planner.deploy.arguments import (
     megatron_arguments,
     memory_share,
     model_path,
+    recompute_note,
     vllm_arguments,
     vllm_copy_arguments,
 )
@@ -67,6 +68,25 @@ def test_each_switch_of_a_strategy_has_its_arguments(strategy: Strategy, words: 
     """Every decision of a training plan reaches the trainer."""
     job = training_plan(strategy, ["node-0/gpu0"])
     assert words <= set(megatron_arguments(job, training_job(), transformer()))
+
+
+@pytest.mark.parametrize(
+    ("again", "virtual", "number", "shown"),
+    [
+        ([9, 9], 1, 9, ""), ([9, 3], 1, 9, "9/3"), ([6, 6], 2, 3, ""), ([6, 2], 2, 3, "6/2"),
+        ([40, 39], 1, 40, "40/39"), ([0, 0], 1, None, ""),
+    ],
+)  # fmt: skip
+def test_block_recompute_takes_the_largest_number_and_says_so(
+    again: list[int], virtual: int, number: int | None, shown: str
+) -> None:
+    """The trainer has one number per chunk for all stages; the note names the plan's where they differ."""
+    strategy = Strategy(pp=2, virtual=virtual, recompute="block")
+    job = training_plan(strategy, ["node-0/gpu[0-1]"]).model_copy(update={"recompute_layers": again})
+    words = [word for word in megatron_arguments(job, training_job(), transformer()) if "recompute" in word]
+    block = ["--recompute-granularity=full", "--recompute-method=block", f"--recompute-num-layers={number}"]
+    assert words == (block if number else [])
+    assert (f"recomputes {shown} layers" in recompute_note(job)) if shown else recompute_note(job) == ""
 
 
 def test_model_dimensions_reach_the_trainer() -> None:

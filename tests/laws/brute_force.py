@@ -8,6 +8,7 @@ from itertools import permutations, product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.costs import StageCosts, stage_costs
 from planner.costs.pipeline import host_memory, in_flight, split_kinds, stage_memory, step_time
@@ -15,6 +16,7 @@ from planner.costs.training import RECOMPUTE, SHARDING
 from planner.placement import (
     CpuPlacement,
     Replica,
+    ServingOutcome,
     ServingProblem,
     Strategy,
     TrainingProblem,
@@ -28,9 +30,11 @@ from planner.placement import (
     transfer_sizes,
 )
 from planner.placement.job_problem import free_cores
+from planner.placement.pools import PlacedPool, judge_pools
 from planner.placement.serving import serving_rules
 
 Key = tuple[Any, ...]
+IntArray = NDArray[np.int64]
 
 
 DEFAULTS: dict[str, list[Any]] = {"overlap": ["all"], "offload": ["none"]}
@@ -54,15 +58,11 @@ def legal_strategies(problem: TrainingProblem) -> Iterator[Strategy]:
         "offload",
     )
     lists: list[Any] = [getattr(degrees, name) or DEFAULTS.get(name, [1]) for name in names]
-    repeated = degrees.recompute_layers or range(problem.model.layers)
-    for *values, parallel, again in product(*lists, (False, True), {0, *repeated}):
-        strategy = Strategy(
-            **dict(zip(names, values, strict=True)), sequence_parallel=parallel, recompute_layers=again
-        )
+    for *values, parallel in product(*lists, (False, True)):
+        strategy = Strategy(**dict(zip(names, values, strict=True)), sequence_parallel=parallel)
         recompute, sharding = strategy.recompute, strategy.sharding
-        listed = again in repeated or (again == 0 and recompute != "full")
         fits = strategy.num_ranks <= problem.num_gpus and recompute in RECOMPUTE and sharding in SHARDING
-        if listed and fits and not broken_rules(problem, as_candidates(strategy)).any():
+        if fits and not broken_rules(problem, as_candidates(strategy)).any():
             yield strategy
 
 
@@ -102,16 +102,28 @@ def _joined(rows: list[Any]) -> Any:
 
 
 def best_split(problem: TrainingProblem, strategy: Strategy, costs: StageCosts, row: int) -> float:
-    """Return the least step time over the layer splits that fit, infinite without any."""
+    """Return the least step time over the splits and repeated layers that fit, infinite without any."""
     best = float("inf")
     flight = in_flight(strategy.pp, strategy.virtual, int(costs.num_micro_batches[row]))
     for layers in compositions(problem.model.layers, strategy.pp, strategy.virtual):
         dense, moe = split_kinds(np.asarray(layers), problem.model.dense_layers)
-        device = np.asarray(sum(stage_memory(costs, row, dense, moe, flight).values()))
         host = host_memory(costs, row, dense, moe, flight)
-        if (device <= problem.capacity).all() and (host <= problem.shape.host.memory).all():
-            best = min(best, step_time(costs, row, strategy.virtual, dense, moe))
+        if (host > problem.shape.host.memory).any():
+            continue
+        for again in repeats(problem, strategy, layers):
+            device = np.asarray(sum(stage_memory(costs, row, dense, moe, flight, again).values()))
+            if (device <= problem.capacity).all():
+                best = min(best, step_time(costs, row, strategy.virtual, dense, moe, again))
     return best
+
+
+def repeats(problem: TrainingProblem, strategy: Strategy, layers: list[int]) -> Iterator[IntArray]:
+    """Yield every way to repeat layers of the stages: as many of each chunk as the job lists."""
+    listed = problem.job.degrees.recompute_layers
+    each = range(problem.model.layers + 1) if listed is None else listed
+    alike = [sorted({min(n * strategy.virtual, count) for n in each}) for count in layers]
+    for choice in product(*(alike if strategy.recompute == "block" else [[0]] * len(layers))):
+        yield np.asarray(choice, dtype=np.int64)
 
 
 def distinct_spans(
@@ -133,30 +145,66 @@ def distinct_spans(
 
 def best_serving(problem: ServingProblem) -> float:
     """Return the least objective over all strategies, GPU choices and CPU placements on a single node."""
-    node = problem.topology.nodes[0]
     best = float("inf")
-    d = problem.job.degrees
-    lists = (d.tp, d.pp, d.replicas, d.ep, d.adp)
-    listed = (d.precision, d.expert_precision, d.kv_precision)
-    types = list(product(*([None] if one is None else one for one in listed)))
-    for (tp, pp, dp, ep, adp), chosen in product(product(*(one or [1] for one in lists)), types):
-        named = dict(zip(("precision", "expert_precision", "kv_precision"), chosen, strict=True))
-        strategy = Strategy(tp=tp, pp=pp, dp=dp, ep=ep, adp=adp).model_copy(update=named)
-        if tp * pp * dp > problem.num_gpus or list(serving_rules(problem, strategy)):
-            continue
-        for order in distinct_orders(problem, tp * pp * dp):
-            groups = [order[i * tp * pp : (i + 1) * tp * pp] for i in range(dp)]
-            replicas = [
-                Replica(name=f"r{i}", node=node.name, devices=group) for i, group in enumerate(groups)
-            ]
-            host = _best_host(problem, replicas)
+    for strategy in served_strategies(problem):
+        for order in distinct_orders(problem, strategy.num_ranks):
+            host = _best_host(problem, replicas_on(strategy, order))
             if host is None:
                 continue
             outcome = judge_serving(problem, strategy, host)
             if not limits_broken(problem, outcome):
-                value = float(tp * pp * dp) if problem.job.objective == "gpus" else outcome.latency_p99
-                best = min(best, value)
+                best = min(best, _value(problem, strategy.num_ranks, outcome))
     return best
+
+
+def best_pools(problem: ServingProblem) -> float:
+    """Return the least objective over all pairs of strategies, numbers of replicas and orders of GPUs.
+
+    For machines whose nodes are all alike.
+    """
+    best, every = float("inf"), served_strategies(problem)
+    for prefill, decode in product(every, every):
+        first, total = prefill.num_ranks, prefill.num_ranks + decode.num_ranks
+        if total > problem.num_gpus or prefill.kv_precision != decode.kv_precision:
+            continue
+        for order in distinct_orders(problem, total):
+            pools = [
+                PlacedPool(strategy, [on_host(problem, one) for one in replicas_on(strategy, gpus)])
+                for strategy, gpus in ((prefill, order[:first]), (decode, order[first:]))
+            ]
+            outcome = judge_pools(problem, *pools)
+            if not limits_broken(problem, outcome):
+                best = min(best, _value(problem, total, outcome))
+    return best
+
+
+def served_strategies(problem: ServingProblem) -> list[Strategy]:
+    """Return every legal strategy of the job's degree and type lists that the GPUs can hold."""
+    d = problem.job.degrees
+    lists = (d.tp, d.pp, d.replicas, d.ep, d.adp)
+    listed = (d.precision, d.expert_precision, d.kv_precision)
+    types = list(product(*([None] if one is None else one for one in listed)))
+    found = []
+    for (tp, pp, dp, ep, adp), chosen in product(product(*(one or [1] for one in lists)), types):
+        named = dict(zip(("precision", "expert_precision", "kv_precision"), chosen, strict=True))
+        strategy = Strategy(tp=tp, pp=pp, dp=dp, ep=ep, adp=adp).model_copy(update=named)
+        if strategy.num_ranks <= problem.num_gpus and not list(serving_rules(problem, strategy)):
+            found.append(strategy)
+    return found
+
+
+def replicas_on(strategy: Strategy, order: list[str]) -> list[Replica]:
+    """Return the replicas of a strategy on GPUs, one after the other."""
+    size = strategy.tp * strategy.pp
+    groups = [order[start : start + size] for start in range(0, len(order), size)]
+    return [
+        Replica(name=f"r{number}", node=group[0].split("/", 1)[0], devices=group)
+        for number, group in enumerate(groups)
+    ]
+
+
+def _value(problem: ServingProblem, gpus: int, outcome: ServingOutcome) -> float:
+    return float(gpus) if problem.job.objective == "gpus" else outcome.latency_p99
 
 
 def distinct_orders(problem: ServingProblem, count: int) -> Iterator[list[str]]:

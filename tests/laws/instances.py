@@ -164,13 +164,13 @@ def models(draw: st.DrawFn) -> Transformer:
 
 
 OPTIONS: list[dict[str, Any]] = [
-    {"recompute_layers": [0]},
     {},
-    {"recompute_layers": [1, 2, 3], "overlap": ["gradients"]},
-    {"recompute_layers": [0], "overlap": ["none", "gradients"]},
-    {"recompute_layers": [0, 2], "offload": ["none", "optimizer"]},
-    {"recompute_layers": [0], "offload": ["activations", "none"]},
-    {"recompute_layers": [0], "offload": ["weights"], "overlap": ["data"]},
+    {"recompute": ["none", "block"]},
+    {"recompute": ["block"], "recompute_layers": [1, 2, 3], "overlap": ["gradients"]},
+    {"overlap": ["none", "gradients"]},
+    {"recompute": ["full", "block"], "recompute_layers": [0, 2], "offload": ["none", "optimizer"]},
+    {"offload": ["activations", "none"]},
+    {"offload": ["weights"], "overlap": ["data"]},
 ]
 """Lists of the switches that leave most jobs alone; few at a time, as brute force walks all combinations."""
 
@@ -180,9 +180,9 @@ def training_jobs(draw: st.DrawFn) -> TrainingJob:
     """Draw a training job whose whole space brute force can walk."""
     degrees = Degrees(
         tp=[1, 2], pp=[1, 2, 3], dp=[1, 2], cp=draw(st.sampled_from([[1], [1, 2]])), ep=[1, 2],
-        virtual=[1, 2], micro_batch=[1, 2], recompute=["none", "full"],
+        virtual=[1, 2], micro_batch=[1, 2],
         sharding=["none", draw(st.sampled_from(["optimizer", "parameters"]))],
-        **draw(st.sampled_from(OPTIONS)),
+        **{"recompute": ["none", "full"], **draw(st.sampled_from(OPTIONS))},
     )  # fmt: skip
     return TrainingJob(
         kind="training", name="job", model=ModelReference(dims=draw(models())), sequence=2048,
@@ -247,12 +247,29 @@ def expert_jobs(draw: st.DrawFn) -> ServingJob:
     )  # fmt: skip
 
 
+SEVERAL: list[dict[str, Any]] = [
+    {},
+    {"pp": [1, 2]},
+    {"ep": [1, 2], "adp": [1, 2]},
+    {"ep": [2], "adp": [2], "expert_precision": ["bf16", "fp8"]},
+    {"precision": ["bf16", "fp8"], "replicas": [1]},
+    {"kv_precision": ["bf16", "fp8"], "replicas": [1]},
+]
+"""Choices that pools have beside tensor parallelism and their ratio, a few at a time."""
+
+
 @st.composite
 def pool_jobs(draw: st.DrawFn, pools: list[str]) -> ServingJob:
-    """Draw a service without CPU stages whose replicas may be divided in two pools."""
+    """Draw a service without CPU stages whose replicas may be divided in two pools.
+
+    Some have experts with copies of attention, some a choice of data types or pipeline stages.
+    """
+    several = draw(st.sampled_from(SEVERAL))
+    experts = Experts(num_experts=8, top_k=2, ffn=1024, shared_ffn=0, first_dense=1)
     model = Transformer(
-        name="tiny", layers=4, hidden=1024, ffn=4096, heads=8, kv_heads=4, head_dim=128, vocab=32000
-    )
+        name="tiny", layers=4, hidden=1024, ffn=4096, heads=8, kv_heads=draw(st.sampled_from([1, 4])),
+        head_dim=128, vocab=32000, experts=experts if "adp" in several else None,
+    )  # fmt: skip
     traffic = Traffic(
         rate=draw(st.sampled_from([5.0, 40.0, 150.0])), prompt=Lengths(mean=2000, cv=0.5),
         output=Lengths(mean=draw(st.sampled_from([32, 256])), cv=0.3),
@@ -261,7 +278,9 @@ def pool_jobs(draw: st.DrawFn, pools: list[str]) -> ServingJob:
     return ServingJob(
         kind="serving", name="job", model=ModelReference(dims=model), traffic=traffic,
         slo=draw(st.sampled_from(limits)), objective=draw(st.sampled_from(["p99_latency", "gpus"])),
-        degrees=Degrees.model_validate({"tp": [1, 2], "pp": [1], "replicas": [1, 2], "pools": pools}),
+        degrees=Degrees.model_validate(
+            {"tp": [1, 2], "pp": [1], "replicas": [1, 2], "pools": pools, **several}
+        ),
     )  # fmt: skip
 
 

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.placement import (
-    Replica,
-    ServingPlan,
-    ServingProblem,
-    Strategy,
-    check_job,
-    limits_broken,
-    objective,
-)
-from planner.placement.pools import PlacedPool, judge_pools
+from planner.placement import ServingPlan, ServingProblem, check_job, objective
 from planner.solve import Budget, solve_job
 from planner.workload import ServingJob
-from tests.laws.brute_force import best_serving, distinct_orders, on_host
+from tests.laws.brute_force import best_pools, best_serving
 from tests.laws.instances import MachineCase, machine_cases, pool_jobs, problem_of
 from tests.laws.optimum import RELATIVE, optimum
 
@@ -31,38 +21,6 @@ def alike() -> st.SearchStrategy[MachineCase]:
     return machine_cases().map(
         lambda case: replace(case, boxes=tuple(replace(box, pcie=case.boxes[0].pcie) for box in case.boxes))
     )
-
-
-def best_pools(problem: ServingProblem) -> float:
-    """Return the least objective over all pairs of strategies, numbers of replicas and orders of GPUs."""
-    degrees, best = problem.job.degrees, float("inf")
-    every = [Strategy(tp=tp, dp=dp) for tp, dp in product(degrees.tp or [1], degrees.replicas or [1])]
-    for prefill, decode in product(every, every):
-        sizes = [strategy.num_ranks for strategy in (prefill, decode)]
-        if sum(sizes) > problem.num_gpus:
-            continue
-        for order in distinct_orders(problem, sum(sizes)):
-            first, second = (
-                placed(problem, strategy, gpus)
-                for strategy, gpus in ((prefill, order[: sizes[0]]), (decode, order[sizes[0] :]))
-            )
-            outcome = judge_pools(problem, first, second)
-            if not limits_broken(problem, outcome):
-                best = min(
-                    best, float(sum(sizes)) if problem.job.objective == "gpus" else outcome.latency_p99
-                )
-    return best
-
-
-def placed(problem: ServingProblem, strategy: Strategy, gpus: list[str]) -> PlacedPool:
-    """Return replicas on GPUs in order, each with its fastest transfers."""
-    size = strategy.tp
-    groups = [gpus[start : start + size] for start in range(0, len(gpus), size)]
-    replicas = [
-        on_host(problem, Replica(name=f"r{index}", node=group[0].split("/")[0], devices=group))
-        for index, group in enumerate(groups)
-    ]
-    return PlacedPool(strategy, replicas)
 
 
 def solved(job: ServingJob, case: MachineCase) -> tuple[ServingProblem, ServingPlan]:
@@ -102,8 +60,46 @@ def test_the_better_of_both_kinds_is_chosen(job: ServingJob, case: MachineCase) 
         assert not (worse and plan.prefill is not None)
 
 
-@given(pool_jobs(["disaggregated"]), alike(), st.sampled_from(["nvlink", "pcie", "port"]))
+@given(pool_jobs(["disaggregated"]), alike())
+@settings(max_examples=6)
+def test_pools_over_two_nodes_are_as_good_as_brute_force(job: ServingJob, case: MachineCase) -> None:
+    """On two equal nodes the pools, and the caches between them, lie as the best of all orders has them."""
+    box = replace(case.boxes[0], islands=(2,))
+    two = MachineCase((box, box), case.memory)
+    problem = problem_of(job, two)
+    assert isinstance(problem, ServingProblem)
+    assert optimum(job, two) == pytest.approx(best_pools(problem), rel=RELATIVE)
+
+
+@given(pool_jobs(["disaggregated"]), alike(), st.sampled_from([1.2, 4.0]))
 @settings(max_examples=10)
+def test_more_memory_is_never_worse(job: ServingJob, case: MachineCase, factor: float) -> None:
+    """Larger device memory keeps or improves the optimum."""
+    larger = replace(case, memory=case.memory * factor)
+    assert optimum(job, larger) <= optimum(job, case) * (1 + RELATIVE)
+
+
+@given(pool_jobs(["aggregated", "disaggregated"]), alike())
+@settings(max_examples=10)
+def test_more_gpus_are_never_worse(job: ServingJob, case: MachineCase) -> None:
+    """Another node like the last one keeps or improves the optimum."""
+    more = replace(case, boxes=(*case.boxes, case.boxes[-1]))
+    assert optimum(job, more) <= optimum(job, case) * (1 + RELATIVE)
+
+
+@given(pool_jobs(["aggregated", "disaggregated"]), alike())
+@settings(max_examples=4)
+def test_a_freer_choice_is_never_worse(job: ServingJob, case: MachineCase) -> None:
+    """Both kinds are as good as either alone, and so are all values of a list as each of them."""
+    best = optimum(job, case)
+    for name, values in job.degrees:
+        for value in values or []:
+            held = job.degrees.model_copy(update={name: [value]})
+            assert best <= optimum(job.model_copy(update={"degrees": held}), case) * (1 + RELATIVE)
+
+
+@given(pool_jobs(["disaggregated"]), alike(), st.sampled_from(["nvlink", "pcie", "port"]))
+@settings(max_examples=6)
 def test_a_faster_link_is_never_worse(job: ServingJob, case: MachineCase, which: str) -> None:
     """A higher rate of one kind of link keeps or improves the optimum, caches that move included."""
     faster = tuple(replace(box, **{which: getattr(box, which) * 3.0}) for box in case.boxes)

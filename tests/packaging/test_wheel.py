@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from planner import __version__
-from tools.refresh_outputs import CONSOLE, commands
+from tools.refresh_outputs import CONSOLE, FILE, commands
 
 pytestmark = pytest.mark.wheel
 
@@ -113,8 +113,11 @@ def test_sdist_holds_the_sources(built: Path) -> None:
 
 
 def test_the_readme_runs_from_any_folder(installed: Path, repository: Path, tmp_path: Path) -> None:
-    """Each command of the README, run by the installed program in an empty folder, succeeds."""
+    """Each command of the README, run by the installed program beside the files that it shows, succeeds."""
     page = (repository / "README.md").read_text(encoding="utf-8")
+    for name, content in FILE.findall(page):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
     shown = [command for _, _, block in CONSOLE.findall(page) for command in commands(block)]
     assert shown
     for command in shown:

@@ -68,7 +68,7 @@ RULES = [
     ({"virtual": 2, "micro_batch": 8}, "interleaving needs"),
     ({"tp": 1, "dp": 4, "sequence_parallel": True}, "sequence parallelism needs tp above 1"),
     ({"cp": 3, "dp": 1, "tp": 1}, "cp divides the sequence"),
-    ({"recompute_layers": 2}, "recompute_layers needs full recompute"),
+    ({"recompute": "block"}, "recompute_layers names 0 of 2 stages"),
     ({"offload": "weights", "sharding": "parameters"}, "offloaded weights need sharding none or optimizer"),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -287,6 +287,15 @@ POOLS: dict[str, ServingFault] = {
         replicas=[changed(p.replicas[0], name=p.prefill.replicas[0].name), *p.replicas[1:]],  # type: ignore[union-attr]
     ),
     "an earlier first token": lambda p: predicted(ttft_p99=0.9 * p.prediction.ttft_p99)(p),
+    "a type of weights that is not costed": lambda p: changed(
+        p, strategy=changed(p.strategy, precision="fp8")
+    ),
+    "a switch of training": lambda p: changed(p, strategy=changed(p.strategy, recompute="full")),
+    "a degree of training": lambda p: prompts(p, strategy=changed(p.prefill.strategy, virtual=2)),  # type: ignore[union-attr]
+    "steps of more tokens": lambda p: prompts(
+        p,
+        batching=changed(p.prefill.batching, max_tokens=99999),  # type: ignore[union-attr]
+    ),
 }
 
 
@@ -296,6 +305,30 @@ def test_every_fault_of_a_plan_with_pools_is_found(fault: str) -> None:
     problem, plan = pooled()
     assert check_job(problem, plan) == []
     assert check_job(problem, POOLS[fault](plan)) != []
+
+
+def numbers(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], float]]:
+    """Yield every number of a dumped record with the way to it; the shapes of CUDA graphs are free."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        if key != "graph_shapes":
+            yield from numbers(inner, (*path, key))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
+
+
+def test_every_number_of_a_plan_with_pools_is_judged() -> None:
+    """Whichever number is stated one percent, or one, too high: the plan is refused or read as broken."""
+    problem, plan = pooled()
+    every = list(numbers(plan.model_dump()))
+    assert len(every) > 60
+    for path, value in every:
+        data = plan.model_dump()
+        inner: Any = data
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = value + 1 if isinstance(value, int) else value * 1.01 or 0.5
+        assert check_job(problem, ServingPlan.model_validate(data)) != [], path
 
 
 def test_a_rank_moved_between_pools_is_found() -> None:

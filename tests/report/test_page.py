@@ -179,7 +179,7 @@ def test_hostile_names_stay_text() -> None:
     page = render_report(plan, where, simulation.model_copy(update={"jobs": [job]}))
     reader = read(page)
     assert reader.faults == []
-    assert sum(tag == "script" for tag, _ in reader.elements) == 2
+    assert sum(tag == "script" for tag, _ in reader.elements) == 3
     assert not any(key.startswith("on") for _, attrs in reader.elements for key in attrs)
     assert not any(tag == "b" for tag, _ in reader.elements)
     assert "\u202e" not in page and "\x01" not in page

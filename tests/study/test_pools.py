@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from planner.simulate import simulate_plan
 from planner.solve import Budget
 from planner.solve.cuts import Cut
 from planner.solve.fixes import parse_fix
-from planner.study import Documents, Study, Wishes, solve
+from planner.study import Documents, Study, Wishes, check_study, solve
 from planner.study.replanning import replan
 from tests.study.clusters import box, documents, topology
 
@@ -81,6 +82,19 @@ def test_the_links_between_the_pools_carry_the_caches() -> None:
     result = simulate_plan(study.problems, study.plan, requests=400)
     carried = sum(link.carried for link in result.links if link.source in senders)
     assert carried / result.horizon == pytest.approx(predicted, rel=0.2)
+
+
+def test_caches_of_fewer_bytes_are_found() -> None:
+    """A plan that states a lighter load of a link than its caches put there does not pass."""
+    study = solved()
+    assert check_study(study) == []
+    first, *others = study.plan.links
+    lighter = first.model_copy(update={"load": 0.99 * first.load})
+    plan = study.plan.model_copy(update={"links": [lighter, *others]})
+    assert any("load" in text for text in check_study(replace(study, plan=plan)))
+    elsewhere = first.model_copy(update={"source": "node-1/nic0", "target": "node-1/none"})
+    plan = study.plan.model_copy(update={"links": [elsewhere, *others]})
+    assert any("carries nothing" in text for text in check_study(replace(study, plan=plan)))
 
 
 def test_launch_files_start_both_pools() -> None:

@@ -130,4 +130,55 @@
       box.scrollLeft = middle * canvas.clientWidth - box.clientWidth / 2;
     });
   }
+
+  // The slider over the map: at the left end the mean of the whole run, then one interval after the other.
+  const data = document.getElementById("moments");
+  if (!data) return;
+  const { limits, edges, series } = JSON.parse(data.textContent);
+  const slider = document.getElementById("moment"), said = document.getElementById("moment-text");
+  const play = document.getElementById("play");
+  const links = [...document.querySelectorAll("#machine .wire, #machine [data-series]")].map((link) => {
+    const own = [...link.children].find((child) => child.tagName === "title");
+    if (own) { link.dataset.tip = own.textContent; own.remove(); }
+    const text = link.dataset.tip || "";
+    return { link, text, class_: link.getAttribute("class"), uses: series[link.dataset.series] };
+  });
+  const paint = () => {
+    const at = Number(slider.value) - 1;
+    const when = at < 0 ? "mean of the whole run" : edges[at] + " to " + edges[at + 1];
+    let busiest = null, busy = 0, known = 0;
+    for (const { link, text, class_, uses } of links) {
+      const use = at < 0 ? null : uses && uses[at];
+      const step = uses ? limits.filter((limit) => use >= limit).length : "x";
+      link.setAttribute("class", at < 0 ? class_ : class_.replace(/(^|-| )u[0-9x]/, "$1u" + step));
+      link.dataset.tip = at < 0 ? text : text + (uses ? "; at this time " + use + " %" : "; not simulated");
+      if (at < 0 || !uses) continue;
+      known += 1;
+      if (use >= 50) busy += 1;
+      if (!busiest || use > busiest.use) busiest = { use, name: text.split(": ")[0] };
+    }
+    slider.setAttribute("aria-valuetext", when);
+    said.textContent = when + (busiest ? " · " + busy + " of " + known + " drawn links at 50 % or more; busiest " + busiest.name + ", " + busiest.use + " %" : "");
+  };
+  let ticking = 0;
+  const stop = () => {
+    clearInterval(ticking);
+    ticking = 0;
+    play.textContent = "Play";
+    said.setAttribute("aria-live", "polite");
+  };
+  play.addEventListener("click", () => {
+    if (ticking) { stop(); return; }
+    if (slider.value === slider.max) slider.value = 0;
+    play.textContent = "Pause";
+    said.setAttribute("aria-live", "off"); // spoken once, where it stops
+    ticking = setInterval(() => {
+      slider.value = Number(slider.value) + 1;
+      paint();
+      if (slider.value === slider.max) stop();
+    }, 120);
+  });
+  slider.addEventListener("input", () => { stop(); paint(); });
+  slider.closest(".moment").hidden = false;
+  paint();
 })();

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs import Candidates, StageCosts, stage_costs
+from planner.costs.strategy import BLOCK
 from planner.placement import broken_rules
 from planner.placement.mixed import EVEN_RULE, MixedTrainingProblem
 from planner.placement.training import RULES
@@ -60,7 +61,8 @@ def mixed_strategies(problem: MixedTrainingProblem) -> Candidates:
         if p <= 8 or p in divisors(problem.model.layers) or p in divisors(problem.num_gpus)
     ]  # fmt: skip
     micro = [size for size in choices["micro_batch"] if job.global_batch % size == 0]
-    inner = list(product(micro, choices["recompute"], choices["sharding"], choices["sequence_parallel"]))
+    modes = [mode for mode in choices["recompute"] if mode != BLOCK]
+    inner = list(product(micro, modes, choices["sharding"], choices["sequence_parallel"]))
     found: list[tuple[int, ...]] = []
     for tp, cp in product(choices["tp"], choices["cp"]):
         if tp * cp > largest:
