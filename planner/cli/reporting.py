@@ -17,6 +17,7 @@ from planner.report.comparison_page import comparison_summary, render_comparison
 from planner.schema import load, write_text_atomic
 from planner.simulate.result import SimulationResult
 from planner.study import load_study
+from planner.study.alternatives import alternatives
 
 PLAN = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -79,7 +80,10 @@ def report_command(
     check_file(page, force=force)
     study = load_study(plan, topology=topology, workload=workload, calibration=calibration, force=force)
     result = _simulation(study.plan, simulation, plan.parent / "simulation.yaml")
-    write_text_atomic(page, render_report(study.plan, study.topology, result, study.workload.document))
+    others = alternatives(study)
+    write_text_atomic(
+        page, render_report(study.plan, study.topology, result, study.workload.document, others)
+    )
     if wants_json(ctx):
         print_json({"page": str(page)})
         return

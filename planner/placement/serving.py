@@ -18,7 +18,7 @@ from planner.placement.job_problem import free_cores
 from planner.placement.plan import Replica, ServingPlan, ServingPrediction, Strategy
 from planner.placement.problem import TYPES, ServingProblem, allowed_types, gpu_numbers
 from planner.placement.records import StageMemory
-from planner.topology import MachineType, NumaDomain, route
+from planner.topology import MachineType, NumaDomain, machine_route
 from planner.workload import CpuStage, Transformer
 
 HOST_BANDWIDTH_SHARE = 0.8
@@ -76,7 +76,7 @@ def host_options(
 ) -> list[TransferOption]:
     """Return the legal ways to move ``size`` bytes between a NUMA domain and a GPU, fastest first."""
     ends = (numa, gpu) if direction == "in" else (gpu, numa)
-    way = route(machine.graph, *ends)
+    way = machine_route(machine, *ends)
     if way is None:
         return []
     addressing = next(part.addressing for part in machine.gpus if part.name == gpu)
@@ -87,7 +87,7 @@ def hand_over(problem: ServingProblem, machine: MachineType, first: str, second:
     """Return the time for one stage to hand ``size`` bytes to the next, s; 0 within a NUMA domain."""
     if first == second:
         return 0.0
-    way = route(machine.graph, first, second)
+    way = machine_route(machine, first, second)
     return float("inf") if way is None else domain_copy(size, way, problem.calibration)
 
 

@@ -20,6 +20,7 @@ from planner.report.page import render_report
 from planner.report.summary import summary_json
 from planner.schema import dump_yaml
 from planner.simulate.result import SimulationResult
+from planner.study.alternatives import alternatives
 
 if TYPE_CHECKING:
     from planner.study import Study
@@ -53,7 +54,9 @@ def bundle_files(study: Study, simulation: SimulationResult | None, plan_path: P
     files = {
         PLAN: dump_yaml(study.plan),
         "summary.json": json.dumps(summary, indent=2) + "\n",
-        "report.html": render_report(study.plan, study.topology, simulation, study.workload.document),
+        "report.html": render_report(
+            study.plan, study.topology, simulation, study.workload.document, alternatives(study)
+        ),
         **{f"k8s/{name}": text for name, text in manifests.items()},
         **{f"launch/{name}": text for name, text in scripts.items()},
     }

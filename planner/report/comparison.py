@@ -213,7 +213,7 @@ def _measured(side: Side, job: JobPlan | None) -> dict[str, _Measured]:
             name = f"{wording.METRICS.get(metric, metric)} {percentile}, simulated"
             values[name] = _Measured(getattr(sample, percentile), "s", True)
     if job.memory:
-        fullest = max(stage.total for stage in job.memory)
+        fullest = max(stage.total for _, stage in wording.named_memory(job))
         values["memory of the fullest device"] = _Measured(fullest, "bytes", None)
     return values
 

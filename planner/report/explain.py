@@ -91,12 +91,14 @@ def _job_limits(job: JobPlan) -> Iterator[tuple[str, str, str]]:
             f"{wording.share(job.prediction.utilisation)} busy",
         )
     if job.memory:
-        stage = max(job.memory, key=lambda each: memory_share(each.total, each.capacity))
+        name, stage = max(
+            wording.named_memory(job), key=lambda item: memory_share(item[1].total, item[1].capacity)
+        )
         largest = max(stage.parts, key=lambda part: stage.parts[part], default="")
         used, room = units.show(stage.total, "bytes"), units.show(stage.capacity, "bytes")
         full = wording.share(memory_share(stage.total, stage.capacity))
         yield (
             f"memory of {job.name}",
-            f"{wording.place_of(job)} {stage.stage}, mostly {largest}",
+            f"{wording.place_of(job)} {name}, mostly {largest}",
             f"{used} of {room}, {full}",
         )

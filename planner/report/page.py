@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,10 @@ from planner.report.style import asset, chart_css, drawing_css
 from planner.report.svg import clean
 from planner.report.templating import template
 from planner.report.topology_text import topology_text
+from planner.report.tradeoff import trade_offs
 from planner.report.uses import Loads, Occupancy, occupancy
 from planner.simulate.result import SimulationResult
+from planner.study.alternatives import Alternative
 from planner.topology import Topology
 from planner.workload.jobs import WorkloadDocument
 
@@ -44,6 +46,7 @@ def render_report(
     topology: Topology,
     simulation: SimulationResult | None,
     workload: WorkloadDocument | None = None,
+    others: Mapping[str, Sequence[Alternative]] | None = None,
 ) -> str:
     """Return the page as HTML: no scripts, styles, fonts or pictures from elsewhere.
 
@@ -55,6 +58,8 @@ def render_report(
         What the simulator saw; without it the page shows predictions only.
     workload
         The jobs; adds the limits on latency and the work of CPU stages.
+    others
+        What other numbers of GPUs would give to each job (:mod:`planner.study.alternatives`).
     """
     who, loads = occupancy(plan), link_loads(plan, simulation)
     tables = limits_table(plan, simulation), patterns_table(plan, topology, workload)
@@ -73,6 +78,7 @@ def render_report(
         links=link_rows(plan, simulation),
         heat=heat_map(simulation),
         baselines=sections.baseline_bars(plan),
+        trade_offs=trade_offs(plan, others or {}),
         decisions=[(item, wording.loss_text(item.loss)) for item in plan.why],
         tables=[table for table in tables if table.rows],
         origin=_origin(plan, topology, workload, found),

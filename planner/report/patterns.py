@@ -63,7 +63,7 @@ def _rows_of(job: JobPlan, topology: Topology, spec: AnyJob | None) -> Iterator[
         if len(job.gpus()) > 1:
             level = common_level(job.gpus(), topology)
             flow = f"{job.name}: {len(job.gpus())} GPUs that exchange data"
-            yield PATTERNS[3], flow, *_reach_words("pipeline", level)
+            yield PATTERNS[3], flow, *_reach_words(AXES["pipeline"], level)
         return
     if isinstance(job, ServingPlan) and job.replicas:
         served = spec if isinstance(spec, ServingJob) else None
@@ -73,19 +73,24 @@ def _rows_of(job: JobPlan, topology: Topology, spec: AnyJob | None) -> Iterator[
         yield from _cpu_rows(job, topology, stages)
         yield from _memory_rows(job, topology)
     yield _partition_row(job)
-    for reach in reaches(job, topology):
-        yield (
-            PATTERNS[3],
-            f"{job.name}: {reach.axis} groups of {reach.degree}",
-            *_reach_words(reach.axis, reach.level),
-        )
+    pools: list[ModelPlan] = [*job.pools()] if isinstance(job, ServingPlan) else [job]
+    roles = [f" for {role}" for role in wording.POOL_ROLES] if len(pools) > 1 else [""]
+    for role, pool in zip(roles, pools, strict=True):
+        for reach in reaches(pool, topology):
+            groups = f"{job.name}: {reach.axis} groups of {reach.degree}{role}"
+            yield PATTERNS[3], groups, *_reach_words(AXES[reach.axis], reach.level)
+    if isinstance(job, ServingPlan) and job.prefill is not None:
+        level = common_level(job.gpus(), topology)
+        chosen, why = _reach_words("cache", level)
+        took = f"{units.show(job.prefill.cache_move, 's')} for the cache of a mean prompt"
+        yield PATTERNS[3], f"{job.name}: caches from prompts to answers", chosen, f"{took}; {why}"
     if isinstance(job, ServingPlan):
         yield _batching_row(job, spec if isinstance(spec, ServingJob) else None)
 
 
-def _reach_words(axis: str, level: Level | None) -> tuple[str, str]:
+def _reach_words(group: str, level: Level | None) -> tuple[str, str]:
     if level is None:
-        return "across the whole cluster", f"no level of the machine holds a {AXES[axis]} group"
+        return "across the whole cluster", f"no level of the machine holds a {group} group"
     rate, latency = units.show(level.rate, "bytes/s"), units.show(level.latency, "s")
     return _LEVELS.get(
         level.name, f"each within one {level.name} domain"
@@ -150,7 +155,8 @@ def _runner_up(transfer: Transfer) -> str:
 def _partition_row(job: ModelPlan) -> Row:
     why = []
     if job.memory:
-        fullest = max(job.memory, key=lambda stage: memory_share(stage.total, stage.capacity))
+        stages = [stage for _, stage in wording.named_memory(job)]
+        fullest = max(stages, key=lambda stage: memory_share(stage.total, stage.capacity))
         used, room = units.show(fullest.total, "bytes"), units.show(fullest.capacity, "bytes")
         why.append(f"the fullest stage takes {used} of {room} per device")
         if job.strategy.tp * job.strategy.pp > 1:

@@ -28,7 +28,7 @@ def plot_memory(ax: Axes, plan: Plan) -> None:
     PlanError
         If no job of the plan states its memory.
     """
-    stages = [(f"{job.name} {each.stage}", each) for job in plan.jobs for each in job.memory]
+    stages = [(f"{job.name} {name}", each) for job in plan.jobs for name, each in wording.named_memory(job)]
     if not stages:
         raise PlanError("the plan has no memory by device to draw")
     parts = list(dict.fromkeys(part for _, stage in stages for part in stage.parts))

@@ -85,9 +85,9 @@ def facts(plan: Plan, simulation: SimulationResult | None) -> Iterator[Fact]:
         how = "better than" if ratio >= 1.005 else "as good as"
         yield Fact("gain", f"{ratio:.2f} {TIMES}", f"{how} the best simple rule, {name}")
     stages = [
-        (memory_share(stage.total, stage.capacity), f"{wording.place_of(job)} {stage.stage}")
+        (memory_share(stage.total, stage.capacity), f"{wording.place_of(job)} {name}")
         for job in plan.jobs
-        for stage in job.memory
+        for name, stage in wording.named_memory(job)
     ]
     if stages:
         fullest = max(stages, key=lambda item: item[0])
@@ -151,7 +151,7 @@ def memory_bars(job: JobPlan) -> Bars | None:
 
 def compared_memory(title: str, jobs: Mapping[str, JobPlan]) -> Bars | None:
     """Return the memory of a device of each stage of jobs on one scale, each stage with its job's label."""
-    stages = [stage for job in jobs.values() for stage in job.memory]
+    stages = [stage for job in jobs.values() for _, stage in wording.named_memory(job)]
     if not stages:
         return None
     classes = part_classes([name for stage in stages for name in stage.parts])
@@ -161,8 +161,15 @@ def compared_memory(title: str, jobs: Mapping[str, JobPlan]) -> Bars | None:
 
 
 def _memory_rows(label: str, job: JobPlan, classes: Mapping[str, str], full: float) -> Iterator[BarRow]:
-    what = f"{label} {wording.place_of(job)}".strip()
-    for first, last in _equal_runs(job.memory):
+    for role, stages in wording.memory_by_pool(job):
+        what = " ".join(filter(None, (label, role, wording.place_of(job))))
+        yield from _pool_rows(what, stages, classes, full)
+
+
+def _pool_rows(
+    what: str, stages: Sequence[StageMemory], classes: Mapping[str, str], full: float
+) -> Iterator[BarRow]:
+    for first, last in _equal_runs(stages):
         name = f"{what} {first.stage}" if first is last else f"{what}s {first.stage}{DASH}{last.stage}"
         used, room = units.show(first.total, "bytes"), units.show(first.capacity, "bytes")
         bar = stacked_bar(

@@ -200,12 +200,8 @@ def memory_table(plan: Plan) -> Table:
 
 def _folded(job: JobPlan) -> Iterator[tuple[str, StageMemory]]:
     """Yield the memory records of a job by number; neighbouring ranks that hold as much are one."""
-    if isinstance(job, ServingPlan) and job.prefill is not None:
-        for role, pool in zip(("prompts", "answers"), job.pools(), strict=True):
-            yield from ((f"{role} {stage.stage}", stage) for stage in pool.memory)
-        return
     if not isinstance(job, RecommenderPlan):
-        yield from ((str(stage.stage), stage) for stage in job.memory)
+        yield from wording.named_memory(job)
         return
     for _, group in groupby(job.memory, key=lambda stage: (stage.parts, stage.capacity)):
         first, *others = group
@@ -275,7 +271,7 @@ def summary_json(plan: Plan, simulation: SimulationResult | None, plan_path: str
     stages = [
         (memory_share(stage.total, stage.capacity), job.name, stage)
         for job in plan.jobs
-        for stage in job.memory
+        for _, stage in wording.named_memory(job)
     ]
     fullest = max(stages, key=lambda item: item[0], default=None)
     memory: dict[str, object] = {"largest_share": None}

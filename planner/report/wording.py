@@ -19,6 +19,7 @@ from planner.placement.plan import (
     TrainingPlan,
 )
 from planner.placement.recommender_plan import RecommenderPlan
+from planner.placement.records import StageMemory
 from planner.report.names import DASH, MINUS, TIMES
 
 SHARDING = {
@@ -55,6 +56,8 @@ WHOLE = {
     "ensemble": "the weighted p99 latency",
 }
 """What the parts of a predicted time add up to, by kind of job."""
+POOL_ROLES = ("prompts", "answers")
+"""What the two pools of a service compute, in the order of `ServingPlan.pools`."""
 
 
 def shown(value: float, unit: str) -> str:
@@ -145,6 +148,20 @@ def whole(job: JobPlan) -> str:
 def place_of(job: JobPlan) -> str:
     """Return what the numbers of a job's memory records count: stages, or ranks."""
     return "rank" if isinstance(job, RecommenderPlan) else "stage"
+
+
+def memory_by_pool(job: JobPlan) -> list[tuple[str, list[StageMemory]]]:
+    """Return the memory records of a job; of a service with two pools those of each, with its role."""
+    if isinstance(job, ServingPlan) and job.prefill is not None:
+        return [(role, pool.memory) for role, pool in zip(POOL_ROLES, job.pools(), strict=True)]
+    return [("", job.memory)]
+
+
+def named_memory(job: JobPlan) -> list[tuple[str, StageMemory]]:
+    """Return the memory records of a job with what distinguishes them: a number, a pool."""
+    return [
+        (f"{role} {stage.stage}".strip(), stage) for role, stages in memory_by_pool(job) for stage in stages
+    ]
 
 
 def job_sentence(job: JobPlan) -> str:

@@ -62,7 +62,8 @@ def pooled_network(
     """
     ways = {
         (source, out, target, into): [
-            _part(cabling, *ends, share * per_token) for *ends, share in cache_pairs(senders, receivers)
+            _part(cabling, left, right, share * per_token)
+            for left, right, share in cache_pairs(senders, receivers)
         ]
         for source, copies in enumerate(sources)
         for out, senders in enumerate(copies)

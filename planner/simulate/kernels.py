@@ -186,6 +186,9 @@ def fill(s: State, width: int) -> None:
                 freeze(s, width, flow, s.flows[flow].cap, -1)
             continue
         level = next_level(s, item)
+        if level == np.inf:  # all of its flows are frozen, and it holds nobody back
+            drop_level(s)
+            continue
         if level > s.levels[item]:  # the row got more room per flow since it was queued
             s.levels[item] = level
             sift_down(s.levels, s.items, s.level_place, s.counts[NUM_LEVELS], 0)

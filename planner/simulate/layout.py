@@ -34,26 +34,26 @@ FLOW = np.dtype(
 )
 ROW = np.dtype(
     [
-        ("capacity", "f8"),
-        ("load", "f8"),
+        ("capacity", "f8"),  # the first line of the cache is what a flow reads that joins or is frozen
         ("outside", "f8"),  # load of the standing flows
         ("used", "f8"),  # load of the moving flows that are frozen
         ("weight", "f8"),  # of the moving flows together
         ("demand", "f8"),  # weight of the moving flows not yet frozen
-        ("level", "f8"),  # rate at which the row froze moving flows; -1 when it froze none
         ("peak", "f8"),  # fastest moving flow
+        ("num_flows", "i4"),
+        ("num_members", "i4"),  # moving flows
+        ("open", "i4"),  # moving flows not yet frozen
+        ("touched", "i4"),
+        ("load", "f8"),
+        ("level", "f8"),  # rate at which the row froze moving flows; -1 when it froze none
         ("fastest", "f8"),  # no standing flow is faster
         ("total", "f8"),  # of all rates as they were last
         ("slowest_held", "f8"),  # of the flows that the row holds back, if it holds any
         ("waiting", "f8"),
         ("first", "i4"),  # entry in the list of flows
         ("room", "i4"),  # entries
-        ("num_flows", "i4"),
         ("num_held", "i4"),  # flows that the row holds back
-        ("num_members", "i4"),  # moving flows
         ("members_held", "i4"),  # moving flows that the row held back
-        ("open", "i4"),  # moving flows not yet frozen
-        ("touched", "i4"),
     ]
 )
 HOP = np.dtype([("weight", "f8"), ("row", "i4"), ("place", "i4")])  # place among the entries of its row
@@ -68,6 +68,8 @@ NUM_QUEUED = 0
 """Places in the counts of a state, and in those of a trace."""
 BLOCK = 32
 """Flows of which the queue of finish times knows the first only."""
+CACHE_LINE = 64
+"""Bytes; a multiple of it where lines are shorter."""
 
 
 class State(NamedTuple):
@@ -128,9 +130,9 @@ def new_state(rows: Records, num_flows: int, width: int) -> State:
     num_levels = len(rows) + num_flows
     num_blocks = -(-num_flows // BLOCK)
     return State(
-        flows=np.zeros(num_flows, FLOW),
+        flows=_lined_up(num_flows, FLOW),
         rows=rows,
-        hops=np.zeros(num_flows * width, HOP),
+        hops=_lined_up(num_flows * width, HOP),
         entries=np.zeros(int(rows["room"].sum()), ENTRY),
         steps=np.zeros(0, STEP),
         lost=np.zeros(num_flows * width),
@@ -153,7 +155,14 @@ def new_state(rows: Records, num_flows: int, width: int) -> State:
 
 def new_rows(capacity: Sequence[float] | FloatArray, room: int | IntArray) -> Records:
     """Return idle rows of some capacities, bytes/s, each with room for a number of flows."""
-    rows = np.zeros(len(capacity), ROW)
+    rows = _lined_up(len(capacity), ROW)
     rows["capacity"], rows["room"] = capacity, room
     rows["first"] = np.cumsum(rows["room"]) - rows["room"]
     return rows
+
+
+def _lined_up(count: int, kind: np.dtype[np.void]) -> Records:
+    """Return zeros that begin with a line of the cache, so that records of a line's size lie in one."""
+    spread = np.zeros(count * kind.itemsize + CACHE_LINE, dtype=np.uint8)
+    skipped = -spread.ctypes.data % CACHE_LINE
+    return spread[skipped : skipped + count * kind.itemsize].view(kind)

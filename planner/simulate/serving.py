@@ -98,8 +98,8 @@ class _Run:
             self.network = Network(self.env, self.cabling.specs(), self.cabling.groups())
             self._members = [[index] for index in range(len(self.network.links))]
         else:
-            holders, per_token = map(cache_holders, pools), float(models[-1].kv_per_token()[0])
-            joined = pooled_network(self.cabling, *holders, per_token, hosts)
+            first, second = (cache_holders(pool) for pool in pools)
+            joined = pooled_network(self.cabling, first, second, float(models[-1].kv_per_token()[0]), hosts)
             self._moves, hosts = CacheMoves(joined.ways), joined.hosts
             self.network = Network(self.env, joined.reduced.links, joined.reduced.groups)
             self._members = joined.reduced.members

@@ -50,6 +50,7 @@ def training_decisions(search: TrainingSearch, best: PlacedStrategy, budget: Bud
         if budget.stopped() or not search.priced:
             break
         found.extend(_training_decision(search, best, name, title))
+    found.extend(_shared_number(search.problem, best))
     return sorted(found, key=lambda item: float("inf") if item.loss is None else item.loss)
 
 
@@ -70,6 +71,24 @@ def _training_decision(
     yield Decision(
         decision=title, chosen=_show(best.strategy, name), alternative=_show(other.strategy, name),
         loss=other.seconds / best.seconds - 1.0, reason=_reason(search.problem, best, other),
+    )  # fmt: skip
+
+
+def _shared_number(problem: TrainingProblem, best: PlacedStrategy) -> Iterator[Decision]:
+    """Yield what it costs that all stages repeat as many layers as the one that has to repeat most.
+
+    That is what Megatron-LM runs, which has one number per chunk for all stages.
+    """
+    most = max(best.again, default=0)
+    alike = tuple(min(most, layers) for layers in best.layers)
+    if alike == best.again:
+        return
+    outcome = judge_training(problem, best.strategy, best.layers, best.devices, alike)
+    other = PlacedStrategy(best.strategy, best.layers, best.devices, outcome.step_time, alike)
+    yield Decision(
+        decision="recomputed layers per stage",
+        chosen=f"{min(best.again)} to {most}, as memory asks", alternative=f"{most} on every stage",
+        loss=other.seconds / best.seconds - 1.0, reason=_reason(problem, best, other),
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from planner.topology.models import (
 )
 from planner.topology.resolve import catalogue, find_problems, load_topology, resolve
 from planner.topology.router import Router
-from planner.topology.routes import PathClass, Route, route
+from planner.topology.routes import PathClass, Route, machine_route, route
 
 __all__ = [
     "Device",
@@ -55,6 +55,7 @@ __all__ = [
     "find_device",
     "find_problems",
     "load_topology",
+    "machine_route",
     "resolve",
     "route",
     "weaker",

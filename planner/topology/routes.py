@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from planner.topology.machine import Edge, weakest
+from planner.topology.machine import Edge, MachineType, weakest
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -90,6 +91,17 @@ def route(graph: nx.DiGraph[str], source: str, target: str) -> Route | None:
         or widest_path(graph, source, target, _avoiding(graph, target, "gpu"))
     )
     return None if path is None else _as_route(graph, path)
+
+
+_KNOWN: WeakKeyDictionary[nx.DiGraph[str], dict[tuple[str, str], Route | None]] = WeakKeyDictionary()
+
+
+def machine_route(machine: MachineType, source: str, target: str) -> Route | None:
+    """Return what :func:`route` says of a machine, whose graph never changes; each route is sought once."""
+    known = _KNOWN.setdefault(machine.graph, {})
+    if (source, target) not in known:
+        known[source, target] = route(machine.graph, source, target)
+    return known[source, target]
 
 
 def _only_nvlink(graph: nx.DiGraph[str], target: str) -> Usable:

@@ -56,15 +56,19 @@ def training_problem() -> TrainingProblem:
 
 
 def training_plan(
-    strategy: Strategy = STRATEGY, layers: tuple[int, ...] = (4, 4), gpus: list[str] | None = None
+    strategy: Strategy = STRATEGY,
+    layers: tuple[int, ...] = (4, 4),
+    gpus: list[str] | None = None,
+    again: tuple[int, ...] = (),
 ) -> TrainingPlan:
     """Return a plan with the judge's own figures, on the GPUs in order."""
     problem, devices = training_problem(), gpus or GPUS[: strategy.num_ranks]
-    outcome = judge_training(problem, strategy, list(layers), devices)
+    outcome = judge_training(problem, strategy, list(layers), devices, again)
     return TrainingPlan(
         name="pretrain", model="small", strategy=strategy, layers=list(layers), devices=devices, bindings=[],
         num_micro_batches=problem.job.global_batch // (strategy.dp * strategy.micro_batch),
         memory=memory_records(problem, outcome), prediction=prediction(problem, strategy, outcome),
+        recompute_layers=list(again),
     )  # fmt: skip
 
 

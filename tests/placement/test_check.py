@@ -60,6 +60,43 @@ def test_every_seeded_fault_of_a_training_plan_is_found(
     assert any(sentence in text for text in check_job(training_problem(), spoil(training_plan())))
 
 
+BLOCK = STRATEGY.model_copy(update={"recompute": "block"})
+
+
+def test_each_stage_recomputes_a_number_of_its_own() -> None:
+    """A plan with three layers repeated on one stage and one on the other is sound: slower and smaller."""
+    none, plan = training_plan(BLOCK, again=(0, 0)), training_plan(BLOCK, again=(3, 1))
+    assert check_job(training_problem(), plan) == []
+    assert plan.prediction.step_time > none.prediction.step_time
+    assert plan.prediction.breakdown["recompute"] > none.prediction.breakdown.get("recompute", 0.0)
+    saved = [before.total - after.total for before, after in zip(none.memory, plan.memory, strict=True)]
+    assert saved[0] == pytest.approx(3 * 2 * saved[1])  # two micro-batches in flight, then one
+
+
+@pytest.mark.parametrize(
+    ("again", "sentence"),
+    [
+        ([3, 0], "stage 1 states"), ([2, 1], "step time"), ([4, 1], "stage 0 states"),
+        ([5, 1], "stage 0 cannot recompute 5 of 4 layers"), ([3, -1], "stage 1 cannot recompute -1"),
+        ([3], "recompute_layers names 1 of 2 stages"), ([], "recompute_layers names 0 of 2 stages"),
+    ],
+)  # fmt: skip
+def test_another_number_of_recomputed_layers_is_found(again: list[int], sentence: str) -> None:
+    """The judge recomputes time and memory from the numbers that the plan states."""
+    plan = changed(training_plan(BLOCK, again=(3, 1)), recompute_layers=again)
+    assert any(sentence in text for text in check_job(training_problem(), plan))
+
+
+def test_numbers_of_recomputed_layers_need_block_recompute_and_alike_chunks() -> None:
+    """Other modes have none, and the chunks of a stage repeat the same number each."""
+    plan = changed(training_plan(), recompute_layers=[1, 1])
+    assert any("needs block recompute" in text for text in check_job(training_problem(), plan))
+    strategy = BLOCK.model_copy(update={"virtual": 2})
+    assert check_job(training_problem(), training_plan(strategy, again=(4, 2))) == []
+    odd = check_job(training_problem(), training_plan(strategy, again=(3, 2)))
+    assert any("stage 0 cannot recompute 3 of 4 layers in 2 chunks alike" in text for text in odd)
+
+
 RULES = [
     ({"tp": 3, "dp": 1}, "tp divides"),
     ({"ep": 2}, "a dense model has ep 1"),

@@ -163,11 +163,12 @@ def training_plan(
     strategy: Strategy,
     layers: Sequence[int] | None = None,
     devices: Sequence[str] | None = None,
+    again: Sequence[int] = (),
 ) -> TrainingPlan:
     """Return a plan with even layers on the first GPUs, unless told otherwise."""
     split = list(layers or [problem.model.layers // strategy.pp] * strategy.pp)
     ranks = list(devices or problem.hierarchy.gpus[: strategy.num_ranks])
-    outcome = judge_training(problem, strategy, split, ranks)
+    outcome = judge_training(problem, strategy, split, ranks, again)
     return TrainingPlan(
         name=problem.job.name,
         model=problem.model.name,
@@ -178,6 +179,7 @@ def training_plan(
         bindings=[],
         memory=memory_records(problem, outcome),
         prediction=prediction(problem, strategy, outcome),
+        recompute_layers=list(again),
     )
 
 

@@ -20,7 +20,7 @@ from planner.simulate.outcome import JobOutcome
 from planner.simulate.pipeline import StepModel, run_step
 from planner.simulate.step_traffic import StepTraffic
 from planner.simulate.symmetry import Bundle, Reduced, Transfer, TransferClass, alone_rate, reduce_network
-from planner.simulate.training import step_model
+from planner.simulate.training import ScheduleName, step_model
 from planner.topology import Router, load_topology
 from planner.workload import load_workload
 from tests.simulate.cases import calibration, cluster, training_plan, training_problem
@@ -119,6 +119,24 @@ def test_two_stages_and_one_micro_batch_add_up_by_hand() -> None:
     assert outcome.job.critical_path == outcome.job.step_time
     sent = {(link.source, link.target): link.carried for link in outcome.links}
     assert sent["node-0/gpu0", "node-0/fast"] == pytest.approx(1024 * problem.model.hidden * 2)
+
+
+@pytest.mark.parametrize("schedule", ["plan", "zero-bubble"])
+def test_a_stage_computes_longer_by_the_layers_that_it_repeats(schedule: ScheduleName) -> None:
+    """Under block recompute each stage is busy for its own number of repeated layers, and no other is."""
+    problem, strategy = training_problem(cluster(1, 2), batch=8), Strategy(pp=2, recompute="block")
+    busy, seconds = [], []
+    for again in ([0, 0], [2, 0], [2, 1]):
+        plan = training_plan(problem, strategy, again=again)
+        job = simulate_training(problem, plan, schedule=schedule).job
+        assert job.step_time is not None
+        seconds.append(job.step_time)
+        busy.append([job.utilisation[f"stage {stage}"] * job.step_time for stage in range(2)])
+    costs = judge_training(problem, strategy, plan.layers, plan.ranks(), again).costs
+    longer = 8 * float(costs.again_dense[0])
+    assert np.diff(np.asarray(busy), axis=0) == pytest.approx(np.asarray([[2 * longer, 0.0], [0.0, longer]]))
+    assert seconds == sorted(seconds)
+    assert seconds[0] < seconds[1]
 
 
 def test_ranks_that_share_a_port_wait_for_each_other_and_the_port_is_named() -> None:

@@ -11,14 +11,24 @@ from hypothesis import strategies as st
 
 from planner.costs import StageCosts, stage_costs
 from planner.costs.pipeline import in_flight, split_kinds, stage_memory, step_time
-from planner.placement import Strategy, TrainingProblem, as_candidates, judge_spans, training_spans
+from planner.placement import (
+    Strategy,
+    TrainingPlan,
+    TrainingProblem,
+    as_candidates,
+    check_job,
+    judge_spans,
+    judge_training,
+    training_spans,
+)
 from planner.placement.recompute import fewest_repeated, repeat_choices
 from planner.placement.training import fits
+from planner.solve import solve_job
 from planner.solve.baselines import even_layers
 from planner.solve.budget import Budget
 from planner.solve.layers import balanced, best_split
 from planner.topology import Device
-from planner.workload import ModelReference, TrainingJob, Transformer
+from planner.workload import Degrees, ModelReference, TrainingJob, Transformer
 from tests.laws.brute_force import best_split as walk
 from tests.laws.brute_force import compositions
 from tests.laws.instances import Box, MachineCase, problem_of, training_jobs
@@ -136,6 +146,27 @@ def test_early_stages_repeat_more_than_late_ones() -> None:
     for stage in np.flatnonzero(outcome.again):
         fewer = outcome.again - np.eye(4, dtype=np.int64)[stage]
         assert not fits(tight, judge_spans(tight, strategy, [8, 8, 8, 8], spans, fewer))
+
+
+def test_the_plan_says_what_one_number_for_all_stages_would_cost() -> None:
+    """The loss of repeating everywhere as many layers as on the fullest stage is the judge's difference."""
+    degrees = Degrees(
+        tp=[1], pp=[4], dp=[1], cp=[1], virtual=[1], micro_batch=[2], sharding=["none"], recompute=["block"]
+    )
+    problem = problem_of(PLAIN_JOB.model_copy(update={"degrees": degrees}), replace(CASE, memory=6e9))
+    assert isinstance(problem, TrainingProblem)
+    solution = solve_job(problem, Budget(seconds=20.0))
+    plan = solution.plan
+    assert isinstance(plan, TrainingPlan)
+    assert check_job(problem, plan) == []
+    most = max(plan.recompute_layers)
+    assert most > min(plan.recompute_layers)
+    alike = [min(most, layers) for layers in plan.layers]
+    other = judge_training(problem, plan.strategy, plan.layers, plan.ranks(), alike)
+    found = next(item for item in solution.decisions if item.decision == "recomputed layers per stage")
+    assert found.alternative == f"{most} on every stage"
+    assert found.loss == pytest.approx(other.step_time / plan.prediction.step_time - 1.0)
+    assert found.loss is not None and found.loss > 0.0
 
 
 @given(training_jobs())
