@@ -124,7 +124,7 @@ def pareto_command(
 ) -> None:
     """Show price against time of WORKLOAD on 1, 2, 4, ... nodes of each machine of TOPOLOGY.
 
-    Time is that of a training step, or the 99th percentile of a service's latency with a copy per node.
+    Time is that of a training step, or the 99th percentile of a service's latency under its limits.
     """
     check_file(output, force=force)
     documents = with_prices(load_documents(Sources(topology, workload, calibration)), prices)

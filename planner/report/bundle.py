@@ -107,12 +107,24 @@ def _replace(folder: Path, files: Mapping[str, str]) -> None:
     replaced = False
     try:
         old.mkdir()
-        _fill(fresh, files)
+        with _said_of(folder):
+            _fill(fresh, files)
         _swap(folder, fresh, old, {SIMULATION} if PLAN in files else set())
         replaced = True
     finally:
         if replaced or not any(old.iterdir()):  # what could not be put back is kept
             shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _said_of(folder: Path) -> Iterator[None]:
+    """Let errors of the system that name no file, as that of a full disk, name the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
 
 
 def _fill(folder: Path, files: Mapping[str, str]) -> None:

@@ -138,7 +138,9 @@ def offer_rows(found: Sequence[Offer], front: Sequence[Offer]) -> list[Row]:
 
 def _strategy(offer: Offer) -> str:
     plan = offer.plan
-    return wording.degrees(plan.strategy) if isinstance(plan, TrainingPlan | ServingPlan) else ""
+    if isinstance(plan, ServingPlan):
+        return wording.served_by(plan)
+    return wording.degrees(plan.strategy) if isinstance(plan, TrainingPlan) else ""
 
 
 def offers_summary(

@@ -24,6 +24,8 @@ MOST_ROWS = 24
 CELLS = 96
 """Strips, and intervals of time of each: so much can the map grow at most, whatever was simulated."""
 IDLE = "u0"
+LAST_MARK = 0.9
+"""Share of the axis up to which the text of a mark has room."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def heat_map(simulation: SimulationResult | None) -> HeatMap | None:
     notes = [f"Each cell is the mean use of a link over {units.show(end / CELLS, 's')}."]
     if len(alike) > MOST_ROWS:
         notes.append(f"The busiest {MOST_ROWS} of {count(len(alike), 'kind')} of links.")
-    marks = tuple((percent(at / end), units.show(at, "s")) for at in ticks(end))
+    marks = tuple((percent(at / end), units.show(at, "s")) for at in ticks(end) if at <= LAST_MARK * end)
     return HeatMap(rows, marks, tuple(notes))
 
 

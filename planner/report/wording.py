@@ -217,9 +217,8 @@ def _model_sentence(job: ModelPlan) -> str:
         if strategy.virtual > 1:
             parts.append(f"{strategy.virtual} model chunks per stage")
     else:
-        pools = [_replicas(pool) for pool in job.pools()]
         parts = [
-            pools[0] if job.prefill is None else f"{pools[0]} for prompts, {pools[1]} for answers",
+            served_by(job),
             f"up to {job.batching.max_batch} sequences per batch",
         ]
         if job.batching.window:
@@ -234,6 +233,12 @@ def _model_sentence(job: ModelPlan) -> str:
         runs = [(model, len(list(stages))) for model, stages in groupby(job.device_models)]
         parts.append("stages on " + " then ".join(f"{model} {TIMES} {count}" for model, count in runs))
     return ", ".join(parts)
+
+
+def served_by(job: ServingPlan) -> str:
+    """Return the replicas of a service, with what each of its pools is for."""
+    pools = [_replicas(pool) for pool in job.pools()]
+    return pools[0] if job.prefill is None else f"{pools[0]} for prompts, {pools[1]} for answers"
 
 
 def _replicas(pool: ServingPlan) -> str:

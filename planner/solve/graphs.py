@@ -13,10 +13,13 @@ from planner.solve.budget import Budget
 from planner.solve.operators import solve_operators, solve_with_copies
 from planner.solve.operators.contiguous import chain_plan
 from planner.solve.operators.solution import OperatorSolution
+from planner.solve.operators.wired import exchanged, relaxed
 from planner.solve.solution import JobSolution
 
 PRECISION = 2e-6
 """Relative gap up to which a plan counts as optimal: the quantum of the whole-number models."""
+MOST_SECONDS = 2.0
+"""Most seconds that devices of an alternative are swapped."""
 _ORDERS = 8
 """Orders that are cut at best to say what an alternative gives."""
 
@@ -84,14 +87,16 @@ def _even(inner: OperatorProblem) -> Assignment:
 def _decisions(problem: OperatorsProblem, found: OperatorSolution, budget: Budget) -> Iterator[Decision]:
     """Yield what the plan would lose without one of its freedoms, by the best cut of some orders.
 
-    The alternatives are contiguous plans, which are also legal where free assignments are.
+    The alternatives are contiguous plans, which are also legal where free assignments are. Over real links
+    they are cut for the fastest routes, their devices swapped as long as that helps, and judged as they are.
     """
     inner = replace(problem.graph_problem, kind="contiguous")
     assignment, best = found.assignment, found.value
     used = len(set(assignment) - {CPU})
-    if problem.job.objective == "latency" or inner.wires is not None or best <= 0.0:
+    copied = found.copies is not None and max(found.copies) > 1
+    if problem.job.objective == "latency" or best <= 0.0 or (copied and inner.wires is not None):
         return
-    if found.copies is not None and max(found.copies) > 1:
+    if copied and found.copies is not None:
         shown = "/".join(map(str, found.copies))
         yield _decision("GPUs of each stage", shown, "one each", inner, best, budget)
     elif used > 1:
@@ -108,12 +113,25 @@ def _decisions(problem: OperatorsProblem, found: OperatorSolution, budget: Budge
 def _decision(
     what: str, chosen: str, alternative: str, other: OperatorProblem, best: float, budget: Budget
 ) -> Decision:
-    found = chain_plan(other, budget, _ORDERS)
-    reached = bool(found.assignment) and bool(np.isfinite(found.value))
+    reached = _reached(other, budget)
     return Decision(
         decision=what,
         chosen=chosen,
         alternative=alternative,
-        loss=max(0.0, found.value / best - 1.0) if reached else None,
-        reason=f"best cut of {_ORDERS} orders of the graph" if reached else "no such cut fits",
+        loss=max(0.0, reached / best - 1.0) if reached is not None else None,
+        reason=f"best cut of {_ORDERS} orders of the graph" if reached is not None else "no such cut fits",
     )
+
+
+def _reached(other: OperatorProblem, budget: Budget) -> float | None:
+    """Return the load of the best cut, s, ``None`` where none fits."""
+    plain = other if other.wires is None else relaxed(other, other.wires)
+    found = chain_plan(plain, budget, _ORDERS)
+    if not found.assignment or not np.isfinite(found.value):
+        return None
+    if other.wires is None:
+        return found.value
+    joined = {device for pair in other.wires.pace for device in pair} - {CPU}
+    anywhere = replace(other, num_accelerators=max(len(joined), other.num_accelerators))
+    assignment = exchanged(anywhere, found.assignment, budget.part(MOST_SECONDS))
+    return None if broken_rules(anywhere, assignment) else value(anywhere, assignment)

@@ -23,6 +23,7 @@ from planner.placement import (
     serving_spans,
 )
 from planner.placement.fleet import Choice, FleetJob, FleetProblem, Shape, check_fleet, device_of
+from planner.placement.pools import AGGREGATED
 from planner.placement.serving import degree_rules
 from planner.placement.slices import plain_profiles, slice_device
 from planner.solve import Budget, solve_job
@@ -108,7 +109,8 @@ class Worth:
                     yield shape, solution.value, self._kept() * shape.gpus
 
     def _serving(self, resolved: ResolvedJob, job: ServingJob) -> Iterator[tuple[Shape, float, int]]:
-        if not job.before and not job.after:
+        pools = job.degrees.pools
+        if not job.before and not job.after and (pools is None or AGGREGATED in pools):
             yield from self._without_host(resolved, job)
             return
         parts = (1,) if job.traffic.process == "trace" else PARTS
@@ -204,19 +206,38 @@ class Worth:
 
     def problem(self, resolved: ResolvedJob, shape: Shape) -> Problem:
         """Return the problem of one part of a service, or of all parts of a training job."""
-        job, cluster = resolved.job, self.machines[shape.machine]
+        job = resolved.job
         if isinstance(job, ServingJob):
             traffic = job.traffic.model_copy(update={"rate": job.traffic.rate / shape.parts})
             job = job.model_copy(update={"traffic": traffic, "objective": "p99_latency"})
-        count = shape.parts if isinstance(job, TrainingJob) else 1
-        key = shape.machine, shape.gpus, count
-        if key not in self._parts:
-            fabric = cluster.fabric if count > 1 else None
-            part = replace(cluster, nodes=cluster.nodes[:count], fabric=fabric)
-            names = [gpu.name for gpu in cluster.nodes[0].machine.gpus[: shape.gpus]]
-            self._parts[key] = part, [f"{node.name}/{name}" for node in part.nodes for name in names]
-        part, gpus = self._parts[key]
+        part, gpus = self._part(shape.machine, shape.gpus, shape.parts if isinstance(job, TrainingJob) else 1)
         return make_problem(job, resolved.model, part, self.documents.calibration, gpus)
+
+    def together(self, resolved: ResolvedJob, machine: str, nodes: int) -> Alone | None:
+        """Return the fastest plan of one job on some whole nodes, ``None`` where it does not fit.
+
+        Raises
+        ------
+        NoPlanError
+            If the time ended before that was known.
+        """
+        if self.budget.over:
+            raise NoPlanError(f"not every number of nodes was tried within {self.budget.seconds:g} s")
+        job = resolved.job
+        if isinstance(job, ServingJob):
+            job = job.model_copy(update={"objective": "p99_latency"})
+        part, gpus = self._part(machine, len(self.machines[machine].nodes[0].machine.gpus), nodes)
+        return self._solve(make_problem(job, resolved.model, part, self.documents.calibration, gpus))
+
+    def _part(self, machine: str, gpus: int, nodes: int) -> tuple[Topology, list[str]]:
+        """Return some nodes of a machine as a cluster, and the first GPUs of each."""
+        cluster, key = self.machines[machine], (machine, gpus, nodes)
+        if key not in self._parts:
+            fabric = cluster.fabric if nodes > 1 else None
+            part = replace(cluster, nodes=cluster.nodes[:nodes], fabric=fabric)
+            names = [gpu.name for gpu in cluster.nodes[0].machine.gpus[:gpus]]
+            self._parts[key] = part, [f"{node.name}/{name}" for node in part.nodes for name in names]
+        return self._parts[key]
 
     @cached_property
     def machines(self) -> dict[str, Topology]:

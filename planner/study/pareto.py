@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from planner.errors import InfeasibleError, TopologyError, WorkloadError
 from planner.placement import JobPlan
-from planner.placement.fleet import Shape
 from planner.solve import Budget
 from planner.study.fleet import Worth
 from planner.study.inputs import Documents
@@ -41,7 +40,7 @@ class Offer:
 def offers(documents: Documents, budget: Budget, job: str | None = None) -> list[Offer]:
     """Return what each machine with a price gives in 1, 2, 4, ... nodes and all of them, cheapest first.
 
-    A service runs one copy per node, a training job all nodes as one.
+    All nodes of an offer serve one job: a service may divide them in replicas or in pools.
 
     Raises
     ------
@@ -65,8 +64,7 @@ def offers(documents: Documents, budget: Budget, job: str | None = None) -> list
     for machine, price in priced.items():
         part = worth.machines[machine]
         for count in _counts(len(part.nodes)) if price is not None else []:
-            shape = Shape(machine, len(part.nodes[0].machine.gpus), count)
-            alone = worth.solution(resolved, shape)
+            alone = worth.together(resolved, machine, count)
             if alone is not None and price is not None:
                 found.append(Offer(machine, count, price * count, alone.value, alone.plan()))
     if not found:

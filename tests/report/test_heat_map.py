@@ -49,6 +49,13 @@ def test_links_of_the_same_cells_share_a_strip_that_says_what_it_shows() -> None
     assert 'x="50%" width="12.5%" y="0" height="100%" class="fill-u5"' in strip
 
 
+def test_the_axis_has_no_mark_whose_text_would_be_cut() -> None:
+    """Of a run of 210 s the mark at 200 s is left out, which ends 5 % before the edge."""
+    found = heat_map(result([use("gpu0", [(0.0, 1.0)], end=210.0)]).model_copy(update={"horizon": 210.0}))
+    assert found is not None
+    assert [text for _, text in found.ticks] == ["0 s", "50.0 s", "100 s", "150 s"]
+
+
 def test_nothing_to_show_is_no_map() -> None:
     """Without a simulation, or where no link was in use, there is none."""
     assert heat_map(None) is None

@@ -92,6 +92,19 @@ def test_full_pipelines_run_at_the_predicted_pace(change: dict[str, Any], tmp_pa
     assert max(link.utilisation for link in study.plan.links) <= 1.0 + 1e-9
 
 
+def test_a_plan_over_links_says_what_its_freedoms_are_worth(tmp_path: Path) -> None:
+    """On one GPU instead of two the operators of 3, 8 and 4 ms take 15 ms; parts in order never gain."""
+    job = OPERATORS | {"transfers": "links", "contiguous": False, "budget": {"gpus": 2}}
+    study = solved(tmp_path, job)
+    assert study.plan.status == "optimal"
+    found = {why.decision: why for why in study.plan.why}
+    fewer, parts = found["GPUs"], found["stages"]
+    assert (fewer.chosen, fewer.alternative) == ("2", "1")
+    value = study.plan.objective.value
+    assert fewer.loss == pytest.approx(15e-3 / value - 1.0, rel=0.02)  # all three on one GPU
+    assert parts.loss is not None and parts.loss >= 0.0
+
+
 def test_latency_is_that_of_one_sample(tmp_path: Path) -> None:
     """With latency as objective the simulated sample takes exactly the objective."""
     study = solved(tmp_path, OPERATORS | {"contiguous": False, "objective": "latency"})

@@ -7,10 +7,13 @@ from dataclasses import replace
 import pytest
 
 from planner.errors import InfeasibleError, TopologyError
-from planner.solve import Budget
+from planner.placement import ServingPlan, check_job, make_problem
+from planner.solve import Budget, solve_job
 from planner.study.inputs import Documents
-from planner.study.pareto import Offer, cheapest, fastest, offers, pareto
+from planner.study.pareto import Offer, cheapest, fastest, offers, pareto, with_prices
 from planner.topology import load_topology
+from planner.workload import Transformer
+from tests.study import clusters
 from tests.study.fleet_jobs import documents, training
 
 PRICES = {"dgx-a100": 20.0, "dgx-h100": 50.0}
@@ -47,6 +50,33 @@ def test_what_cannot_be_had_is_said() -> None:
         cheapest(found, 1e-9)
     with pytest.raises(InfeasibleError, match="cheapest costs 20"):
         fastest(found, 19.0)
+
+
+def test_a_service_is_solved_anew_on_every_number_of_nodes() -> None:
+    """Offers of a service that may have pools are those of a solve on as many nodes, and pools win some."""
+    model = (
+        "{dims: {name: small, layers: 16, hidden: 2048, ffn: 8192, heads: 8, kv_heads: 8, head_dim: 256, "
+        "vocab: 32000}}"
+    )
+    job = (
+        f"- {{kind: serving, name: chat, model: {model}, objective: gpus, slo: {{tpot_p99: 4 ms}}, "
+        "degrees: {pp: [1], tp: [1, 2, 4], pools: [aggregated, disaggregated]}, "
+        "traffic: {rate: 20 req/s, prompt: {mean: 4000, cv: 0.5}, output: {mean: 100, cv: 0.5}}}"
+    )
+    nodes = '[{name: "node-[0-1]", machine: box}]'
+    inputs = clusters.documents(clusters.topology(clusters.box(gpus=4), nodes=nodes), job)
+    found = offers(with_prices(inputs, {"box": 10.0}), Budget(seconds=60.0))
+    assert [offer.price for offer in found] == [10.0, 20.0]
+    for offer in found:
+        part = replace(inputs.topology, nodes=inputs.topology.nodes[: offer.nodes])
+        (resolved,) = inputs.workload.jobs
+        free = resolved.job.model_copy(update={"objective": "p99_latency"})
+        assert isinstance(resolved.model, Transformer)
+        problem = make_problem(free, resolved.model, part, inputs.calibration)
+        again = solve_job(problem, Budget(seconds=30.0), explain=False)
+        assert offer.value == pytest.approx(again.value, rel=1e-9)
+        assert check_job(problem, offer.plan) == []
+    assert any(isinstance(offer.plan, ServingPlan) and offer.plan.prefill is not None for offer in found)
 
 
 def test_a_cluster_without_prices_is_refused() -> None:

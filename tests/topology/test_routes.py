@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import networkx as nx
 import pytest
@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.schema import LatencyFigure
-from planner.topology import Edge, Fabric, FabricLayout, NodeGroup, PathClass, Route, Topology, route
+from planner.topology import (
+    Edge,
+    Fabric,
+    FabricLayout,
+    NodeGroup,
+    PathClass,
+    Route,
+    Topology,
+    load_topology,
+    machine_route,
+    route,
+)
 from planner.topology.routes import widest_path
 from tests.topology.machines import GB, gpu, link, machine, nic, switch, topology
 
@@ -187,3 +198,13 @@ def test_the_widest_path_is_the_best_of_all_paths(graph: nx.DiGraph[str]) -> Non
     assert (found is None) == (not every)
     if found is not None:
         assert merit(found) == min(map(merit, every))
+
+
+def test_kept_routes_of_a_machine_are_those_that_are_sought_anew() -> None:
+    """Asked twice for a pair of parts, a machine gives what the search gives, the same object each time."""
+    machine = load_topology("dgx-h100").machine_types[0]
+    parts = [*machine.graph.nodes]
+    for source, target in product(parts[::3], parts[::2]):
+        kept = machine_route(machine, source, target)
+        assert kept == route(machine.graph, source, target)
+        assert machine_route(machine, source, target) is kept

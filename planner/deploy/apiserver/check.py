@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from planner.deploy.apiserver import access, claims, jobs, networking, others, workloads
+from planner.deploy.apiserver import access, autoscaling, claims, jobs, networking, others, workloads
 from planner.deploy.apiserver.expressions import defaulted, rule_problems
 from planner.deploy.apiserver.metadata import metadata
 from planner.deploy.apiserver.schemas import Kind, Schemas
@@ -14,7 +14,8 @@ from planner.deploy.apiserver.structure import Structure
 Json = Mapping[str, Any]
 Rule = Callable[[Json], Iterator[str]]
 RULES: Mapping[str, Rule] = {
-    **workloads.RULES, **jobs.RULES, **networking.RULES, **claims.RULES, **access.RULES, **others.RULES,
+    **workloads.RULES, **autoscaling.RULES, **jobs.RULES, **networking.RULES, **claims.RULES,
+    **access.RULES, **others.RULES,
 }  # fmt: skip
 """Rules of built-in kinds by ``group/Kind``; they hold in every version of a kind."""
 

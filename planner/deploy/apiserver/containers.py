@@ -109,6 +109,13 @@ def _restarts(one: Json, path: str) -> Problems:
     rules = one.get("restartPolicyRules") or []
     if rules and not one.get("restartPolicy"):
         yield f"{path}.restartPolicy: must be set where restartPolicyRules are"
+    for index, rule in enumerate(rules):
+        where, codes = f"{path}.restartPolicyRules[{index}]", rule.get("exitCodes")
+        yield from required(f"{where}.action", rule.get("action"))
+        yield from one_of(f"{where}.action", rule.get("action"), "Restart", "RestartAllContainers")
+        yield from required(f"{where}.exitCodes", codes)
+        operator = (codes or {}).get("operator")
+        yield from one_of(f"{where}.exitCodes.operator", operator, "In", "NotIn")
     policies = one.get("resizePolicy") or []
     yield from unique(f"{path}.resizePolicy", [rule.get("resourceName") for rule in policies])
     for index, rule in enumerate(policies):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from planner.deploy.apiserver.schedules import schedule
 from planner.deploy.apiserver.syntax import (
     Problems,
     at,
     at_least,
     dns_label,
+    dns_subdomain,
     one_of,
     qualified_name,
     required,
@@ -19,8 +20,9 @@ from planner.deploy.apiserver.workloads import template
 
 Json = Mapping[str, Any]
 MOST_INDEXES = 100_000
-_FIELD = re.compile(r"(\*|[0-9A-Za-z?]+(-[0-9A-Za-z]+)?)(/[0-9]+)?")
-_MACRO = re.compile(r"@(yearly|annually|monthly|weekly|daily|midnight|hourly|every \d+(ns|us|ms|s|m|h).*)")
+MOST_RULES = 20
+MOST_CODES = 255
+LONGEST_MANAGER = 63
 
 
 def job(document: Json) -> Problems:
@@ -46,13 +48,14 @@ def job_spec(spec: Json, path: str) -> Problems:
         for field in ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"):
             if spec.get(field) is not None:
                 yield f"{path}.{field}: requires indexed completion mode"
-        if (spec.get("parallelism") or 0) > MOST_INDEXES:
-            yield f"{path}.parallelism: must be at most {MOST_INDEXES} when completion mode is Indexed"
+    elif (spec.get("parallelism") or 0) > MOST_INDEXES:
+        yield f"{path}.parallelism: must be at most {MOST_INDEXES} when completion mode is Indexed"
     if spec.get("maxFailedIndexes") is not None and spec.get("backoffLimitPerIndex") is None:
         yield f"{path}.backoffLimitPerIndex: Required value when maxFailedIndexes is specified"
+    yield from at_least(path, spec, 0, "maxFailedIndexes", most=spec.get("completions") or MOST_INDEXES)
+    yield from at(f"{path}.managedBy", _manager(spec.get("managedBy")))
     yield from _failure_policy(spec, path)
-    if spec.get("successPolicy") is not None:
-        yield from required(f"{path}.successPolicy.rules", spec["successPolicy"].get("rules"))
+    yield from _success_policy(spec.get("successPolicy"), spec.get("completions") or 0, path)
     if spec.get("selector") and not spec.get("manualSelector"):
         yield f"{path}.selector: `selector` not auto-generated"
     replaced = ("Failed",) if spec.get("podFailurePolicy") else ("TerminatingOrFailed", "Failed")
@@ -66,6 +69,55 @@ def job_spec(spec: Json, path: str) -> Problems:
     )
 
 
+def _manager(text: str | None) -> str:
+    """Return what is wrong with the name of a controller of Jobs: a domain, a slash and a path."""
+    if text is None:
+        return ""
+    domain, slash, rest = text.partition("/")
+    if not slash or not rest or dns_subdomain(domain) or len(text) > LONGEST_MANAGER:
+        return f"{text!r} must be a domain-prefixed path of at most {LONGEST_MANAGER} characters"
+    return ""
+
+
+def _success_policy(policy: Json | None, completions: int, path: str) -> Problems:
+    if policy is None:
+        return
+    rules = policy.get("rules") or []
+    yield from required(f"{path}.successPolicy.rules", rules)
+    yield from _at_most(f"{path}.successPolicy.rules", rules, MOST_RULES)
+    for index, rule in enumerate(rules):
+        where, indexes = f"{path}.successPolicy.rules[{index}]", rule.get("succeededIndexes")
+        if indexes is None and rule.get("succeededCount") is None:
+            yield f"{where}: Required value: succeededCount or succeededIndexes"
+        most = completions
+        if indexes is not None:
+            chosen = _indexes(indexes)
+            if chosen is None or (chosen and chosen[-1] >= completions):
+                yield f"{where}.succeededIndexes: {indexes!r} are no ascending indexes below completions"
+                continue
+            most = len(chosen)
+        yield from at_least(where, rule, 0, "succeededCount", most=most)
+
+
+def _indexes(text: str) -> list[int] | None:
+    """Return the indexes that a text such as ``1,3-5`` names, ``None`` where they do not ascend."""
+    found: list[int] = []
+    for part in text.split(",") if text else ():
+        bounds = part.split("-")
+        if len(bounds) > 2 or not all(bound.isdecimal() and len(bound) <= 6 for bound in bounds):
+            return None
+        first, last = int(bounds[0]), int(bounds[-1])
+        if last < first or (len(bounds) == 2 and last == first) or (found and first <= found[-1]):
+            return None
+        found += range(first, last + 1)
+    return found
+
+
+def _at_most(path: str, values: Sequence[Any], most: int) -> Problems:
+    if len(values) > most:
+        yield f"{path}: Too many: must have at most {most} items"
+
+
 def _failure_policy(spec: Json, path: str) -> Problems:
     rules = (spec.get("podFailurePolicy") or {}).get("rules") or []
     names = [
@@ -73,6 +125,7 @@ def _failure_policy(spec: Json, path: str) -> Problems:
         for field in ("initContainers", "containers")
         for one in ((spec.get("template") or {}).get("spec") or {}).get(field) or []
     ]
+    yield from _at_most(f"{path}.podFailurePolicy.rules", rules, MOST_RULES)
     for index, rule in enumerate(rules):
         where, codes = f"{path}.podFailurePolicy.rules[{index}]", rule.get("onExitCodes")
         yield from required(f"{where}.action", rule.get("action"))
@@ -86,6 +139,7 @@ def _failure_policy(spec: Json, path: str) -> Problems:
             yield from one_of(f"{where}.onExitCodes.operator", codes.get("operator"), "In", "NotIn")
             for field, value in (("operator", codes.get("operator")), ("values", values)):
                 yield from required(f"{where}.onExitCodes.{field}", value)
+            yield from _at_most(f"{where}.onExitCodes.values", values, MOST_CODES)
             if values != sorted(set(values)):
                 yield f"{where}.onExitCodes.values: must be ordered and unique"
             if codes.get("operator") == "In" and 0 in values:
@@ -103,13 +157,9 @@ def cron_job(document: Json) -> Problems:
     spec: Json = document.get("spec") or {}
     text = spec.get("schedule") or ""
     yield from required("spec.schedule", text)
-    parts = [one for field in text.split() for one in field.split(",")]
-    if (
-        text
-        and not _MACRO.fullmatch(text)
-        and (len(text.split()) != 5 or not all(map(_FIELD.fullmatch, parts)))
-    ):
-        yield f"spec.schedule: {text!r} is no schedule of cron"
+    yield from at("spec.schedule", schedule(text) if text else "")
+    if spec.get("timeZone") in ("", "Local"):
+        yield f"spec.timeZone: {spec['timeZone']!r} is no time zone"
     yield from one_of("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), "Allow", "Forbid", "Replace")
     yield from at_least(
         "spec", spec, 0, "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from planner.deploy.apiserver.syntax import (
@@ -46,7 +46,10 @@ def service(document: Json) -> Problems:
     yield from _typed(spec, kind)
     yield from _session(spec)
     for text in spec.get("externalIPs") or []:
-        yield from at("spec.externalIPs", address(text))
+        yield from at("spec.externalIPs", address(text) or _outside(text))
+    if (spec.get("clusterIPs") or [cluster_ip])[0] != cluster_ip:
+        yield "spec.clusterIPs[0]: must match clusterIP"
+    yield from unique("spec.ipFamilies", spec.get("ipFamilies") or [])
     for text in spec.get("loadBalancerSourceRanges") or []:
         yield from at("spec.loadBalancerSourceRanges", network(text))
     for field in ("externalTrafficPolicy", "internalTrafficPolicy"):
@@ -56,6 +59,13 @@ def service(document: Json) -> Problems:
     for family in spec.get("ipFamilies") or []:
         yield from one_of("spec.ipFamilies", family, "IPv4", "IPv6")
     yield from _ports(ports)
+
+
+def _outside(text: str) -> str:
+    """Return what is wrong with an address from outside, which is that of no machine's own loop or link."""
+    own = ip_address(text)
+    inner = own.is_unspecified or own.is_loopback or own.is_link_local
+    return f"{text} may not be unspecified, loopback or link-local" if inner else ""
 
 
 def _typed(spec: Json, kind: str) -> Problems:
@@ -95,6 +105,8 @@ def _session(spec: Json) -> Problems:
 
 def _ports(ports: list[Json]) -> Problems:
     yield from unique("spec.ports.name", [one.get("name") for one in ports])
+    taken = [(one["nodePort"], one.get("protocol", "TCP")) for one in ports if one.get("nodePort")]
+    yield from unique("spec.ports.nodePort", taken)
     yield from unique("spec.ports", [(one.get("port"), one.get("protocol", "TCP")) for one in ports])
     for index, one in enumerate(ports):
         where = f"spec.ports[{index}]"
@@ -139,6 +151,7 @@ def _policy_port(one: Json, path: str) -> Problems:
         yield from at(f"{path}.port", port(first))
     if last is not None and (not isinstance(first, int) or last < first):
         yield f"{path}.endPort: must be at least a numeric port"
+    yield from at_least(path, one, 1, "endPort", most=65535)
 
 
 def _peer(one: Json, path: str) -> Problems:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from planner.deploy.apiserver.amounts import exact
+from planner.deploy.apiserver.amounts import HUGE, exact
 from planner.deploy.apiserver.neighbours import EFFECTS, node_selector
 from planner.deploy.apiserver.syntax import (
     Problems,
@@ -77,7 +77,7 @@ def priority_class(document: Json) -> Problems:
 def quota(document: Json) -> Problems:
     """Yield what is wrong with a ResourceQuota."""
     for name, value in ((document.get("spec") or {}).get("hard") or {}).items():
-        yield from at(f"spec.hard[{name}]", qualified_name(name))
+        yield from at(f"spec.hard[{name}]", qualified_name(name) or _quota_name(name))
         yield from at(f"spec.hard[{name}]", _positive(value) or _counted(name, value))
     scopes = (document.get("spec") or {}).get("scopes") or []
     for scope in scopes:
@@ -90,6 +90,20 @@ _SCOPES = ("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "Prio
            "CrossNamespacePodAffinity", "VolumeAttributesClass")  # fmt: skip
 _COUNTS = ("pods", "services", "secrets", "configmaps", "persistentvolumeclaims", "resourcequotas",
            "replicationcontrollers", "services.nodeports", "services.loadbalancers")  # fmt: skip
+
+
+_AMOUNTS = frozenset(
+    f"{prefix}{name}"
+    for prefix in ("", "requests.", "limits.")
+    for name in ("cpu", "memory", "ephemeral-storage")
+) | {"requests.storage"}
+
+
+def _quota_name(name: str) -> str:
+    """Return what is wrong with the name of what is limited: a standard one, or one with a domain."""
+    huge = name.removeprefix("requests.").startswith(HUGE)
+    known = "/" in name or huge or name in _AMOUNTS or name in _COUNTS
+    return "" if known else f"{name!r} must be a standard resource for quota"
 
 
 def _counted(name: str, value: str | float) -> str:

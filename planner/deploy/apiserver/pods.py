@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ from planner.deploy.apiserver.volumes import volumes
 
 Json = Mapping[str, Any]
 LARGEST_ID = 2**31 - 1
+_SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9]")
 
 
 def pod_spec(
@@ -125,7 +127,11 @@ def _security(spec: Json, path: str) -> Problems:
     sysctls = context.get("sysctls") or []
     yield from unique(f"{where}.sysctls", [one.get("name") for one in sysctls])
     for index, one in enumerate(sysctls):
-        yield from required(f"{where}.sysctls[{index}].name", one.get("name"))
+        yield from named(f"{where}.sysctls[{index}].name", one.get("name"), _sysctl)
+
+
+def _sysctl(name: str) -> str:
+    return "" if _SYSCTL.fullmatch(name) and len(name) <= 253 else f"{name!r} names no kernel parameter"
 
 
 def _host(spec: Json, path: str) -> Problems:

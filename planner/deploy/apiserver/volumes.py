@@ -68,6 +68,14 @@ def _claim(value: Json, path: str) -> Problems:
 def _projected(value: Json, path: str) -> Problems:
     for index, one in enumerate(value.get("sources") or []):
         yield from _projection(one, f"{path}.sources[{index}]")
+    files = [
+        item.get("path")
+        for one in value.get("sources") or []
+        for field in ("configMap", "secret", "downwardAPI")
+        for item in (one.get(field) or {}).get("items") or []
+    ]
+    files += [(one.get("serviceAccountToken") or {}).get("path") for one in value.get("sources") or []]
+    yield from unique(f"{path}.sources", files)
 
 
 def _keys(value: Json, path: str) -> Problems:

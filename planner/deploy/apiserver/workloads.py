@@ -18,7 +18,6 @@ from planner.deploy.apiserver.syntax import (
     named,
     one_of,
     percentage,
-    required,
     selector,
 )
 
@@ -170,26 +169,6 @@ def disruption_budget(document: Json) -> Problems:
         yield f"spec.unhealthyPodEvictionPolicy: Unsupported value {policy!r}"
 
 
-def autoscaler(document: Json) -> Problems:
-    """Yield what is wrong with a HorizontalPodAutoscaler."""
-    spec: Json = document.get("spec") or {}
-    least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
-    if least < 1:
-        yield "spec.minReplicas: must be greater than or equal to 1"
-    if most < 1 or most < least:
-        yield "spec.maxReplicas: must be at least 1 and at least minReplicas"
-    target: Json = spec.get("scaleTargetRef") or {}
-    for field in ("kind", "name"):
-        yield from required(f"spec.scaleTargetRef.{field}", target.get(field))
-    kinds = ("Resource", "ContainerResource", "Pods", "Object", "External")
-    for index, one in enumerate(spec.get("metrics") or []):
-        where, kind = f"spec.metrics[{index}]", one.get("type")
-        yield from required(f"{where}.type", kind)
-        yield from one_of(f"{where}.type", kind, *kinds)
-        if kind in kinds and kind[0].lower() + kind[1:] not in one:
-            yield f"{where}: must populate information for the given metric source"
-
-
 RULES: Mapping[str, Callable[[Json], Iterator[str]]] = {
     "/Pod": pod,
     "apps/Deployment": deployment,
@@ -197,5 +176,4 @@ RULES: Mapping[str, Callable[[Json], Iterator[str]]] = {
     "apps/DaemonSet": daemon_set,
     "apps/ReplicaSet": replica_set,
     "policy/PodDisruptionBudget": disruption_budget,
-    "autoscaling/HorizontalPodAutoscaler": autoscaler,
 }
