@@ -81,7 +81,7 @@ def _shared_number(problem: TrainingProblem, best: PlacedStrategy) -> Iterator[D
     """
     most = max(best.again, default=0)
     alike = tuple(min(most, layers) for layers in best.layers)
-    if alike == best.again:
+    if not best.again or alike == best.again:
         return
     outcome = judge_training(problem, best.strategy, best.layers, best.devices, alike)
     other = PlacedStrategy(best.strategy, best.layers, best.devices, outcome.step_time, alike)
