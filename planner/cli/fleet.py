@@ -11,8 +11,11 @@ import click
 from planner.cli.group import common_options, examples, verbosity, wants_json
 from planner.cli.options import calibration_option, price_option, seed_option, time_limit_option
 from planner.cli.output import print_json, print_summary, progress
-from planner.cli.places import check_file
+from planner.cli.places import check_file, check_folder
 from planner.cli.quantities import seconds
+from planner.deploy import kubernetes_bundle
+from planner.deploy.target_document import TargetDocument
+from planner.report import write_folder
 from planner.report.fleet_tables import (
     fleet_json,
     fleet_rows,
@@ -21,10 +24,11 @@ from planner.report.fleet_tables import (
     offers_summary,
 )
 from planner.report.rows import rows_csv
-from planner.schema import write_text_atomic
+from planner.schema import load, write_text_atomic
 from planner.solve import Budget
 from planner.study import Sources, load_documents
 from planner.study.fleet import plan_fleet
+from planner.study.fleet_plan import fleet_plan
 from planner.study.pareto import Offer, cheapest, fastest, offers, pareto, with_prices
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -55,9 +59,20 @@ def study_options(command: Command) -> Command:
     epilog=examples(
         "planner fleet dgx-h100-x8 services.yaml",
         "planner fleet dgx-a100-x8-h100-x8 jobs.yaml -o jobs.csv --json",
+        "planner fleet dgx-h100-x8 services.yaml --manifests k8s --target my-cluster-target.yaml",
     ),
 )
 @study_options
+@click.option(
+    "--manifests",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write Kubernetes manifests of all placed jobs to.",
+)
+@click.option(
+    "--target",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Document target/1: the cluster that the manifests are for.",
+)
 @common_options
 @click.pass_context
 def fleet_command(
@@ -69,23 +84,39 @@ def fleet_command(
     time_limit: float,
     seed: int,
     calibration: str,
+    manifests: Path | None,
+    target: Path | None,
 ) -> None:
     """Share TOPOLOGY among the many jobs of WORKLOAD: nodes, GPUs and MIG slices, with a bound.
 
     Every share that a job may get is priced by the solver of single jobs; weights, anti-affinity and spread
     stand under 'sharing' of a job. Prints who gets what, the gap, and what first fit, best fit and greedy
-    reach. A job without a place is named. A CSV has a row per part of each job.
+    reach. A job without a place is named. A CSV has a row per part of each job; manifests hold the pods of
+    each job to its nodes and slices.
     """
+    if target is not None and manifests is None:
+        raise click.UsageError("--target says what cluster manifests are for; add --manifests FOLDER", ctx)
     check_file(output, force=force)
+    if manifests is not None:
+        check_folder(manifests, force=force)
+    aim = (load(target, TargetDocument) if target is not None else TargetDocument()).target()
     documents = load_documents(Sources(topology, workload, calibration))
     with progress("placing", verbosity(ctx)) as shown:
-        fleet = plan_fleet(documents, Budget(time_limit, seed, progress=shown))
+        budget = Budget(time_limit, seed, progress=shown)
+        fleet = plan_fleet(documents, budget)
     if output is not None:
         write_text_atomic(output, rows_csv(fleet_rows(fleet)))
     if wants_json(ctx):
         print_json(fleet_json(documents.plan_name, fleet))
+    else:
+        print_summary(fleet_summary(documents.plan_name, fleet), verbosity(ctx))
+    if manifests is None:
         return
-    print_summary(fleet_summary(documents.plan_name, fleet), verbosity(ctx))
+    plan = fleet_plan(documents, fleet, budget)
+    files = kubernetes_bundle(plan, documents.topology, documents.workload, aim)
+    write_folder(manifests, files, force=force)
+    if not wants_json(ctx):
+        click.echo(f"Manifests of {len(plan.jobs)} jobs written to {manifests}/")
 
 
 def _limit(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

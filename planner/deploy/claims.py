@@ -37,7 +37,7 @@ def with_claims(context: Context, objects: Sequence[Json]) -> list[Json]:
     Raises
     ------
     DeployError
-        If the GPUs are of a vendor without a driver for claims, or exact ones have no UUID.
+        If the GPUs are of a vendor without a driver for claims, or exact ones have no UUID or too many.
     """
     made: list[Json] = []
     for item in objects:
@@ -81,7 +81,12 @@ def _template(
     context: Context, name: str, labels: Mapping[str, str], count: int, resource: str, shares: Sequence[Share]
 ) -> Json:
     mig = resource.removeprefix(_MIG) if resource.startswith(_MIG) else None
-    text = mig_expression(mig) if mig else gpu_expression(context, shares)
+    text = mig_expression(context, mig, shares) if mig else gpu_expression(context, shares)
+    if len(text) > LONGEST_EXPRESSION:
+        raise DeployError(
+            f"the UUIDs of {sum(share.num_gpus for share in shares)} GPUs exceed one expression of "
+            f"{LONGEST_EXPRESSION} characters; leave exact out: whole nodes are held by their names"
+        )
     body: Json = {
         "deviceClassName": MIG_CLASS if mig else GPU_CLASS,
         "allocationMode": "ExactCount",
@@ -104,9 +109,16 @@ def _template(
     }
 
 
-def mig_expression(profile: str) -> str:
-    """Return the selector of slices of a profile."""
-    return f'device.attributes["gpu.nvidia.com"].profile == {json.dumps(profile)}'
+def mig_expression(context: Context, profile: str, shares: Sequence[Share]) -> str:
+    """Return the selector of slices of a profile, of exact GPUs where the target says which they are."""
+    text = f'device.attributes["gpu.nvidia.com"].profile == {json.dumps(profile)}'
+    return f"{text} && {_exactly(context, shares, 'parentUUID')}" if context.target.platform.exact else text
+
+
+def _exactly(context: Context, shares: Sequence[Share], attribute: str) -> str:
+    """Return the condition that a device is one of the GPUs of some shares, or a slice of one."""
+    found = {_uuid(context, f"{share.node.name}/{place.gpu}") for share in shares for place in share.places}
+    return f'device.attributes["gpu.nvidia.com"].{attribute} in {json.dumps(sorted(found))}'
 
 
 def gpu_expression(context: Context, shares: Sequence[Share]) -> str:
@@ -115,7 +127,7 @@ def gpu_expression(context: Context, shares: Sequence[Share]) -> str:
     Raises
     ------
     DeployError
-        If an exact GPU has no UUID, or there are too many for one expression.
+        If an exact GPU has no UUID.
     """
     terms = []
     memory = min(
@@ -126,17 +138,8 @@ def gpu_expression(context: Context, shares: Sequence[Share]) -> str:
         least = f"{int(memory * USABLE // 2**30)}Gi"
         terms.append(f'device.capacity["gpu.nvidia.com"].memory.compareTo(quantity("{least}")) >= 0')
     if context.target.platform.exact:
-        uuids = [
-            _uuid(context, f"{share.node.name}/{place.gpu}") for share in shares for place in share.places
-        ]
-        terms.append(f'device.attributes["gpu.nvidia.com"].uuid in {json.dumps(sorted(set(uuids)))}')
-    text = " && ".join(terms)
-    if len(text) > LONGEST_EXPRESSION:
-        raise DeployError(
-            f"the UUIDs of {len(uuids)} GPUs exceed one expression of {LONGEST_EXPRESSION} characters; "
-            "leave exact out: whole nodes are held by their names"
-        )
-    return text
+        terms.append(_exactly(context, shares, "uuid"))
+    return " && ".join(terms)
 
 
 def _uuid(context: Context, gpu: str) -> str:

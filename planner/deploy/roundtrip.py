@@ -165,7 +165,12 @@ def _job_misplaced(
         names = {context.kinds.of(node.machine): node.machine.name for node in context.topology.nodes}
         wrong, right = _show(+real, names), _show(+planned, names)
         yield f"job {job.name!r}: pods would take GPUs of {wrong}, but the plan has {right}"
-    devices = {f"{one.node}/{name}" for one in landings for name in one.devices if name.startswith("gpu-")}
+    devices = {
+        f"{one.node}/{name.partition('-mig-')[0]}"
+        for one in landings
+        for name in one.devices
+        if name.startswith("gpu-")
+    }
     if context.target.platform.exact and devices != set(_planned_devices(context, job.gpus())):
         yield f"job {job.name!r}: claims would get {sorted(devices)[:4]}, which are not the plan's GPUs"
     elif devices and not (isinstance(job, ServingPlan) and job.mig):

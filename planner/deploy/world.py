@@ -237,5 +237,11 @@ def _gpu(node: Node, index: int, target: Target, cut: Cuts) -> list[Json]:
 
 
 def _cut(entry: Json, profile: str, number: int) -> Json:
-    own = {**entry["attributes"], "profile": {"string": profile}}
+    whole = entry["attributes"]["uuid"]["string"]
+    own = {
+        **entry["attributes"],
+        "uuid": {"string": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{whole}/{number}"))},
+        "parentUUID": {"string": whole},
+        "profile": {"string": profile},
+    }
     return {**entry, "name": f"{entry['name']}-mig-{profile.replace('.', '-')}-{number}", "attributes": own}

@@ -12,12 +12,10 @@ from planner.report import wording
 from planner.report.rows import Row
 from planner.report.summary import Summary, Table
 from planner.schema import compress
-from planner.study.fleet import Fleet
+from planner.study.fleet import OPTIMAL, Fleet
 from planner.study.pareto import Offer
 
 NONE = "-"
-OPTIMAL = 1e-6
-"""Relative gap below which a placement counts as optimal."""
 
 
 def fleet_rows(fleet: Fleet) -> list[Row]:

@@ -19,6 +19,9 @@ from planner.report.summary import Table
 from planner.topology import find_device
 from planner.units import show
 
+PACED = 0.02
+"""Change of the host's pace from which its part in the errors is said: the columns beside them show it."""
+
 
 def calibration_table(calibration: Calibration) -> Table:
     """Return the coefficients and fits of a calibration that it states itself."""
@@ -78,6 +81,8 @@ def verification_table(found: Verification) -> Table:
     if error is not None:
         verdict += f"; the median error is {error:.0%} (tolerance {found.tolerance:.0%})"
     notes = [verdict + "."]
+    if any(abs(row.pace - 1.0) > PACED for row in found.rows):
+        notes.append("Errors are at the calibration's pace of the host, which differs from item to item.")
     notes += [f"not verified: {one.item}: {one.reason}" for one in found.unverified]
     columns = ("item", "predicted", "measured", "error", "spread", "note")
     return Table(found.name, columns, _frozen(rows), (*notes, *found.warnings))

@@ -40,6 +40,8 @@ EVERY = 8
 """Numbers of GPUs of one node that are all considered; larger ones double."""
 NODES = (2, 4, 8)
 """Numbers of whole nodes that a training job may get."""
+OPTIMAL = 1e-6
+"""Relative gap below which a placement counts as optimal."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ class Worth:
         if isinstance(job, ServingJob):
             traffic = job.traffic.model_copy(update={"rate": job.traffic.rate / shape.parts})
             job = job.model_copy(update={"traffic": traffic, "objective": "p99_latency"})
-        part, gpus = self._part(shape.machine, shape.gpus, shape.parts if isinstance(job, TrainingJob) else 1)
+        part, gpus = self.part(shape.machine, shape.gpus, shape.parts if isinstance(job, TrainingJob) else 1)
         return make_problem(job, resolved.model, part, self.documents.calibration, gpus)
 
     def together(self, resolved: ResolvedJob, machine: str, nodes: int) -> Alone | None:
@@ -226,10 +228,10 @@ class Worth:
         job = resolved.job
         if isinstance(job, ServingJob):
             job = job.model_copy(update={"objective": "p99_latency"})
-        part, gpus = self._part(machine, len(self.machines[machine].nodes[0].machine.gpus), nodes)
+        part, gpus = self.part(machine, len(self.machines[machine].nodes[0].machine.gpus), nodes)
         return self._solve(make_problem(job, resolved.model, part, self.documents.calibration, gpus))
 
-    def _part(self, machine: str, gpus: int, nodes: int) -> tuple[Topology, list[str]]:
+    def part(self, machine: str, gpus: int, nodes: int) -> tuple[Topology, list[str]]:
         """Return some nodes of a machine as a cluster, and the first GPUs of each."""
         cluster, key = self.machines[machine], (machine, gpus, nodes)
         if key not in self._parts:

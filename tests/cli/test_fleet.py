@@ -17,6 +17,7 @@ FLEET = (
     + SERVICE.split("jobs:\n", 1)[1].replace("name: chat", "name: talk")
 )
 """Two services and a training job: three jobs for the two GPUs of the machine."""
+STAGE = "  before:\n  - {name: tokenise, work: 2 ms, bytes_in: 2 kB, bytes_out: 2 kB}\n"
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +52,35 @@ def test_a_fleet_names_who_gets_what_and_who_gets_nothing(folder: Path) -> None:
     text = run(*arguments, "--force")
     assert text.exit_code == 0
     assert f"2 of 3 jobs placed; no place for {unplaced}" in text.output
+
+
+def test_the_manifests_of_a_fleet_hold_its_placed_jobs(folder: Path) -> None:
+    """The bundle has the workloads of the placed jobs and no other, in one slice or GPU each."""
+    plain = FLEET.replace(STAGE, "").replace("rate: 2 req/s", "rate: 0.5 req/s")
+    assert plain.count("before") == 0
+    (folder / "plain.yaml").write_text(plain, encoding="utf-8")
+    seen = run("fleet", "machine.yaml", "plain.yaml", "--manifests", "k8s", "-o", "jobs.csv")
+    assert seen.exit_code == 0, seen.output
+    rows = list(csv.DictReader((folder / "jobs.csv").read_text(encoding="utf-8").splitlines()))
+    placed = {row["job"] for row in rows if row["placed"] == "True"}
+    assert f"Manifests of {len(placed)} jobs written to k8s/" in seen.output
+    assert {path.name for path in (folder / "k8s" / "base").iterdir() if path.is_dir()} == placed
+    texts = [path.read_text(encoding="utf-8") for path in (folder / "k8s" / "base").rglob("deployment.yaml")]
+    cut = [row["slice"] for row in rows if row["slice"]]
+    assert cut
+    assert sum("nvidia.com/mig-" in text for text in texts) == len(cut)
+
+
+def test_manifests_of_a_fleet_are_refused_with_a_reason(folder: Path) -> None:
+    """CPU stages have no cores of their own in a fleet, and a target alone says nothing."""
+    seen = run("fleet", "machine.yaml", "jobs.yaml", "--manifests", "k8s")
+    assert seen.exit_code == 1
+    assert "counts the cores of CPU stages" in seen.output
+    assert not (folder / "k8s").exists()
+    (folder / "target.yaml").write_text("schema: target/1\n", encoding="utf-8")
+    alone = run("fleet", "machine.yaml", "jobs.yaml", "--target", "target.yaml")
+    assert alone.exit_code == 2
+    assert "add --manifests FOLDER" in alone.output
 
 
 def test_offers_have_the_prices_that_were_given(folder: Path) -> None:

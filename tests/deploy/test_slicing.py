@@ -13,6 +13,7 @@ from planner.deploy.context import Context
 from planner.deploy.k8s import bundle_objects
 from planner.deploy.platform import Kubelet, Platform
 from planner.deploy.roundtrip import hold_stages, land, world
+from planner.deploy.world import cluster_objects
 from planner.placement.plan import CpuPlacement, Replica
 from tests.deploy.manifests import containers, documents, of_kind
 from tests.deploy.plans import Case, machine, nodes, riscv_stages, serving_job, topology, workload
@@ -95,6 +96,20 @@ def test_claims_need_no_strategy() -> None:
         request["deviceClassName"] == "mig.nvidia.com"
         and PROFILE in request["selectors"][0]["cel"]["expression"]
     )
+
+
+def test_exact_claims_hold_slices_to_their_gpu() -> None:
+    """The selector names the parent of the slices, and a cluster that is cut elsewhere takes no pod."""
+    case = sliced()
+    ids = {f"node-0/gpu{number}": f"GPU-00000000-0000-0000-0000-{number:012d}" for number in range(8)}
+    context = Context(case.plan, case.topology, case.workload, target("none", "dra", exact=True, gpu_ids=ids))
+    files = kubernetes_bundle(case.plan, case.topology, case.workload, context.target)
+    (claim,) = of_kind(documents(files), "ResourceClaimTemplate")
+    (selector,) = claim["spec"]["spec"]["devices"]["requests"][0]["exactly"]["selectors"]
+    assert f'parentUUID in ["{ids["node-0/gpu0"]}"]' in selector["cel"]["expression"]
+    objects = bundle_objects(context).all
+    elsewhere = cluster_objects(case.topology, context.target, cut={"node-0/gpu3": (PROFILE, PROFILE)})
+    assert all(one.node is None and "allocate all claims" in one.reason for one in land(objects, elsewhere))
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,8 @@ def _speed(rules: Json, path: str) -> Problems:
     yield from one_of(f"{path}.selectPolicy", rules.get("selectPolicy"), "Max", "Min", "Disabled")
     tolerance = amount(rules["tolerance"]) if "tolerance" in rules else None
     yield from at(f"{path}.tolerance", "must not be negative" if tolerance and tolerance < 0 else "")
+    if rules.get("policies") == []:
+        yield f"{path}.policies: Required value: must specify at least one Policy, or leave the field out"
     for index, one in enumerate(rules.get("policies") or []):
         where = f"{path}.policies[{index}]"
         yield from required(f"{where}.type", one.get("type"))

@@ -20,6 +20,8 @@ from planner.deploy.apiserver.workloads import template
 
 Json = Mapping[str, Any]
 MOST_INDEXES = 100_000
+MOST_FAILED = 10_000
+"""Failed indexes of a Job of more completions than `MOST_INDEXES` that retries by index (API of JobSpec)."""
 MOST_RULES = 20
 MOST_CODES = 255
 LONGEST_MANAGER = 63
@@ -53,6 +55,9 @@ def job_spec(spec: Json, path: str) -> Problems:
     if spec.get("maxFailedIndexes") is not None and spec.get("backoffLimitPerIndex") is None:
         yield f"{path}.backoffLimitPerIndex: Required value when maxFailedIndexes is specified"
     yield from at_least(path, spec, 0, "maxFailedIndexes", most=spec.get("completions") or MOST_INDEXES)
+    if spec.get("backoffLimitPerIndex") is not None and (spec.get("completions") or 0) > MOST_INDEXES:
+        yield from required(f"{path}.maxFailedIndexes", spec.get("maxFailedIndexes"))
+        yield from at_least(path, spec, 0, "maxFailedIndexes", most=MOST_FAILED)
     yield from at(f"{path}.managedBy", _manager(spec.get("managedBy")))
     yield from _failure_policy(spec, path)
     yield from _success_policy(spec.get("successPolicy"), spec.get("completions") or 0, path)

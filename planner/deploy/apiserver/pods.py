@@ -142,6 +142,12 @@ def _host(spec: Json, path: str) -> Problems:
         for field in ("hostNetwork", "hostPID", "hostIPC"):
             if spec.get(field):
                 yield f"{path}.{field}: Forbidden: when hostUsers is false"
+        return
+    for field in ("containers", "initContainers"):
+        for index, one in enumerate(spec.get(field) or []):
+            if (one.get("securityContext") or {}).get("procMount") == "Unmasked":
+                where = f"{path}.{field}[{index}].securityContext.procMount"
+                yield f"{where}: `hostUsers` must be false to use `Unmasked`"
 
 
 def _amounts(spec: Json, path: str) -> Problems:

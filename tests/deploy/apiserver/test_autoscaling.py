@@ -60,6 +60,12 @@ def sysctl(name: str) -> Any:
     return pod(securityContext={"sysctls": [{"name": name, "value": "1"}]})
 
 
+def unmasked(**spec: Any) -> Any:
+    found = container(securityContext={"procMount": "Unmasked"})
+    found["spec"] |= spec
+    return found
+
+
 def restarts(**rule: Any) -> Any:
     return container(restartPolicy="Never", restartPolicyRules=[rule])
 
@@ -149,6 +155,16 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     ),
     "file twice": (projected("p", "p"), projected("p", "q")),
     "name of quota": (quota("disks"), quota("requests.nvidia.com/gpu")),
+    "no policies": (speed(policies=[]), speed(selectPolicy="Max")),
+    "bare proc": (unmasked(), unmasked(hostUsers=False)),
+    "failures of many indexes": (
+        indexed(completions=100_001, backoffLimitPerIndex=1),
+        indexed(completions=100_001, backoffLimitPerIndex=1, maxFailedIndexes=10_000),
+    ),
+    "too many failures": (
+        indexed(completions=100_001, backoffLimitPerIndex=1, maxFailedIndexes=10_001),
+        indexed(completions=100_000, backoffLimitPerIndex=1, maxFailedIndexes=10_001),
+    ),
     "codes of restart": (restarts(action="Restart"), restarts(action="Restart", exitCodes=CODES)),
 }
 
