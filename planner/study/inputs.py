@@ -18,6 +18,9 @@ from planner.workload import Workload, load_workload
 
 T = TypeVar("T")
 
+NAME_PART = 100
+"""Characters of the name of an input that the name of a plan keeps."""
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -52,8 +55,8 @@ class Documents:
 
     @property
     def plan_name(self) -> str:
-        """Name of the plans made from these inputs."""
-        return f"{self.workload.name}-on-{self.topology.name}"
+        """Name of the plans made from these inputs, short enough for a folder."""
+        return f"{self.workload.name[:NAME_PART]}-on-{self.topology.name[:NAME_PART]}"
 
     @property
     def digests(self) -> dict[str, str]:

@@ -2,6 +2,7 @@ import math
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from benchmarks.manifest_plans import GB, bindings, plan, serving_plan
 from planner.deploy import DeployError, Program, Sizing, Target, kubernetes_bundle
@@ -288,8 +289,8 @@ def test_plans_that_do_not_fit_the_topology_are_refused() -> None:
     refused(one_replica(["node-0/gpu[0-2]"]), "has 3 GPUs, but tp x pp is 4")
     lost = [Binding(gpu="gpu0", numa="numa7", cores="0-3")]
     refused(one_replica(["node-0/gpu[0-3]"], bound=lost), "has no NUMA domain 'numa7'")
-    mangled = [Binding(gpu="gpu0", numa="numa0", cores="0-x")]
-    refused(one_replica(["node-0/gpu[0-3]"], bound=mangled), "'0-x' is not a list of cores")
+    with pytest.raises(ValidationError, match="'0-x'"):
+        Binding(gpu="gpu0", numa="numa0", cores="0-x")
 
 
 def test_bindings_by_bare_name_go_to_the_machine_type_that_they_fit() -> None:

@@ -30,8 +30,10 @@ from planner.study.whatif.scenarios import Scenario
 Task = tuple[Callable[..., str], tuple[Any, ...]]
 Execute = Callable[[Sequence[Task]], Iterator[tuple[int, str]]]
 """Runs tasks, each by its number, and yields their results as they come."""
-TRIES = 3
-"""How often a task whose process died is run."""
+SHARED_TRIES = 2
+"""How often a task whose process died is run beside others, any of which may have been the cause."""
+TRIES = 4
+"""How often it is run in all: twice alone at the end, as a task may have bad luck of its own."""
 
 
 @dataclass
@@ -184,7 +186,7 @@ def local(processes: int) -> Execute:
     def execute(tasks: Sequence[Task]) -> Iterator[tuple[int, str]]:
         tries = dict.fromkeys(range(len(tasks)), 0)
         while tries:
-            batch = [number for number, count in tries.items() if count < 2] or [next(iter(tries))]
+            batch = [number for number, count in tries.items() if count < SHARED_TRIES] or [next(iter(tries))]
             for number, text in _pooled({number: tasks[number] for number in batch}, processes, tries):
                 del tries[number]
                 yield number, text
