@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations, islice
 
 from planner import units
 from planner.placement import Decision, EnsembleProblem
-from planner.placement.ensemble_design import Design, Group, Key, Tenant
+from planner.placement.ensemble import ensemble_plan
+from planner.placement.ensemble_check import ensemble_problems
+from planner.placement.ensemble_design import Design, Group, Key, Pools, Tenant
 from planner.placement.ensemble_judge import Judged
 from planner.placement.ensemble_records import runner_up, weighted_tail
 from planner.solve.budget import Budget
@@ -17,6 +20,8 @@ from planner.solve.ensemble.search import Found, short_search
 
 BRIEF = 1.0
 """Seconds for the best design that decides one thing otherwise."""
+MOST_DOMAIN_SETS = 100
+"""Most sets of NUMA domains that are judged for the pools of a stage."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def decisions(
 ) -> list[Decision]:
     """Return every decision with the alternative that lost and by how much, closest first."""
     assert found.design is not None
-    answers = [*_modes(problem, found.design)]
+    answers = [*_modes(problem, found.design), *_domains(problem, found.design)]
     for question in _questions(problem, columns, options, found.design):
         if budget.stopped():
             break
@@ -161,6 +166,53 @@ def _modes(problem: EnsembleProblem, design: Design) -> Iterator[Decision]:
                 loss=max(0.0, loss),
                 reason=f"{units.show(other[1], 's')} instead of {units.show(moved.seconds, 's')} per request",
             )  # fmt: skip
+
+
+def _domains(problem: EnsembleProblem, design: Design) -> Iterator[Decision]:
+    """Yield the NUMA domains of the pools of every stage with the best others that are legal."""
+    own = weighted_tail(Judged(problem, design))
+    for place, pools in enumerate(design.pools):
+        moved = [replace(pools, domains=domains) for domains in _elsewhere(problem, pools)]
+        designs = [
+            replace(design, pools=(*design.pools[:place], each, *design.pools[place + 1 :])) for each in moved
+        ]
+        judged = sorted(filter(_stable, (Judged(problem, other) for other in designs)), key=weighted_tail)
+        legal = (
+            each
+            for each in judged
+            if not any(ensemble_problems(problem, ensemble_plan(problem, each.design)))
+        )
+        best = next(legal, None)
+        chosen = _domain_names(problem, pools)
+        name = f"{problem.stages[pools.stage].name}: NUMA domains"
+        if best is not None:
+            yield Decision(
+                decision=name, chosen=chosen, alternative=_domain_names(problem, best.design.pools[place]),
+                loss=max(0.0, weighted_tail(best) / own - 1.0), reason="all else as it is",
+            )  # fmt: skip
+        elif moved:
+            reason = "all else as it is, no others hold the limits with the cores that are left"
+            yield Decision(decision=name, chosen=chosen, alternative="others", loss=None, reason=reason)
+
+
+def _elsewhere(problem: EnsembleProblem, pools: Pools) -> Iterator[tuple[int, ...]]:
+    """Yield other sets of as many domains of the same kinds, the first of them where there are many."""
+    every = combinations(range(len(problem.domains)), len(pools.domains))
+    kinds = _kinds(problem, pools.domains)
+    others = (each for each in every if each != pools.domains and _kinds(problem, each) == kinds)
+    return islice(others, MOST_DOMAIN_SETS)
+
+
+def _kinds(problem: EnsembleProblem, domains: Sequence[int]) -> list[int]:
+    return sorted(problem.domains[index].kind for index in domains)
+
+
+def _stable(judged: Judged) -> bool:
+    return judged.stable
+
+
+def _domain_names(problem: EnsembleProblem, pools: Pools) -> str:
+    return ", ".join(problem.domains[index].name for index in pools.domains)
 
 
 def _way(problem: EnsembleProblem, key: Key) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -10,6 +11,8 @@ from planner.costs import load_calibration
 from planner.errors import InfeasibleError
 from planner.placement import EnsemblePlan, EnsembleProblem, check_job, make_problem
 from planner.placement.ensemble import design_of
+from planner.placement.ensemble_judge import Judged
+from planner.placement.ensemble_records import weighted_tail
 from planner.solve.budget import Budget
 from planner.solve.cuts import EnsembleCut, marks_of
 from planner.solve.ensemble import solve_ensemble
@@ -88,6 +91,24 @@ def test_decisions_are_explained_by_what_lost() -> None:
     assert side.loss is None or side.loss > 0.0
     assert named["stream priority"].loss is not None
     assert any("memory mode" in name and each.loss is not None for name, each in named.items())
+
+
+def test_the_domains_of_a_pool_are_compared_with_the_best_others() -> None:
+    """Moved to another NUMA domain, all else alike, a pool gives what the judge says of the moved design."""
+    ours = problem("dgx-h100")
+    found = solve_ensemble(ours, Budget(seconds=60.0))
+    assert isinstance(found.plan, EnsemblePlan)
+    design = design_of(ours, found.plan)
+    named = {each.decision: each for each in found.decisions if each.decision.endswith(": NUMA domains")}
+    pooled = {pools.stage: pools for pools in design.pools if len(pools.domains) < len(ours.domains)}
+    assert set(named) == {f"{ours.stages[stage].name}: NUMA domains" for stage in pooled}
+    for stage, pools in pooled.items():
+        told = named[f"{ours.stages[stage].name}: NUMA domains"]
+        (other,) = {0, 1} - set(pools.domains)
+        moved = [replace(each, domains=(other,)) if each is pools else each for each in design.pools]
+        own, changed = Judged(ours, design), Judged(ours, replace(design, pools=tuple(moved)))
+        assert told.alternative == ours.domains[other].name
+        assert told.loss == pytest.approx(weighted_tail(changed) / weighted_tail(own) - 1.0)
 
 
 def test_a_design_that_simulation_refuted_is_left_out() -> None:
